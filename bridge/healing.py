@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
 
@@ -28,11 +28,15 @@ from bridge.http.server import Limits, serve
 from bridge.http.tls import ReloadingContext, server_tls
 from bridge.operations.healing_sources import HealingSources
 from bridge.outbox import Outbox
-from bridge.outbox.values import Spent
+from bridge.outbox.values import RETENTION, Spent
 from bridge.settings import Settings
 
 
 __all__ = ["HealingTasks"]
+
+
+# Some 30 MB of memory; dryAPI's senders are few.
+_CONNECTIONS: Final = 1000
 
 
 class HealingTasks:
@@ -84,7 +88,7 @@ class HealingTasks:
             outbox,
             ledger,
             {source: client_id for client_id, source in self._sources.items()},
-            hold_seconds=settings.webhook.hold_seconds,
+            hold_seconds=settings.webhook.grace_period_seconds,
             steady_us=self._steady_us,
         )
 
@@ -157,7 +161,6 @@ class HealingTasks:
                 client = StatusClient(
                     self._settings.api_url,
                     tokens[client_ids[0]],
-                    timeout_seconds=self._settings.reconciliation.request_timeout_seconds,
                     tls=self._tls.current,
                 )
                 self._clients.append(client)
@@ -179,7 +182,7 @@ class HealingTasks:
                 limiter=limiter,
                 endpoint=client,
                 max_event_bytes=self._settings.limits.event_bytes,
-                keep_jobs_seconds=self._settings.outbox.keep_jobs_seconds,
+                keep_jobs_seconds=RETENTION.unfinished_seconds,
             )
             self._reconcilers |= dict.fromkeys(client_ids, reconciler)
 
@@ -224,7 +227,7 @@ class HealingTasks:
                 listen,
                 setting="webhook.listen",
                 tls=tls,
-                limits=Limits(max_connections=settings.max_connections),
+                limits=Limits(max_connections=_CONNECTIONS),
             )
         )
 
@@ -236,7 +239,7 @@ class HealingTasks:
             topic=settings.topic,
             dead_letter_topic=settings.dead_letter_topic,
             max_value_bytes=settings.limits.event_bytes,
-            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            max_dead_letter_bytes=settings.limits.event_bytes,
             origin=origin,
         )
         self.intakes.append(intake)

@@ -88,7 +88,6 @@ async def run(
         ConfigError: A setting that only its use shows to be wrong.
     """
     logs.configure(settings.log.format, settings.log.level)
-    settings.hide_secrets(logs.hide)
     for text in secrets_in(os.environ):
         logs.hide(text)
     for warning in warnings:
@@ -122,7 +121,6 @@ class _Service:
             settings.outbox,
             strip_preview=strip_preview,
             refuse_late=_refuse_late(settings),
-            webhook=settings.webhook,
         )
         self._ledger = Ledger(
             settings.gap_topic,
@@ -141,7 +139,7 @@ class _Service:
             delivery=settings.delivery,
             wire_format=_wire_format(settings),
             needs=needs,
-            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            max_dead_letter_bytes=settings.limits.event_bytes,
             trace=None if tracing is None else tracing.published,
         )
         self._topics = list(needs)
@@ -331,5 +329,5 @@ def _refuse_late(settings: Settings) -> Callable[[Record], Record] | None:
     return partial(
         dead_letter.late,
         topic=settings.dead_letter_topic,
-        max_bytes=settings.limits.dead_letter_bytes,
+        max_bytes=settings.limits.event_bytes,
     )

@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 import structlog
 
-from bridge.operations import redaction
+from bridge import redaction
 from tests.kit import broker, cache, downloads, npm, publisher
 from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.kit.kafka import KafkaServer

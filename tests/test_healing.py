@@ -6,14 +6,14 @@ import time
 from pathlib import Path
 
 import msgspec
+from bridge.reconciliation.budget import Budget, Purpose
 
 from bridge.accounts import sources_of
+from bridge.gaps.ledger import Ledger
 from bridge.healing import HealingTasks
 from bridge.http.tls import client_tls
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.values import Spent
-from bridge.reconciliation.budget import Budget, Purpose
-from bridge.gaps.ledger import Ledger
 from bridge.settings import (
     AccountSettings,
     OutboxSettings,

@@ -22,7 +22,7 @@ import click
 import bridge
 from bridge.cli.group import BridgeGroup, LazyCommand
 from bridge.cli.options import config_option, given_settings, setting_options
-from bridge.settings import load
+from bridge.settings import Scope, load
 
 
 __all__ = ["root"]
@@ -71,7 +71,7 @@ COMMANDS = {
         "max_content_width": 100,
     },
 )
-@setting_options()
+@setting_options(Scope.SERVICE)
 @config_option
 @click.option(
     "--record",

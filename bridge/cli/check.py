@@ -22,7 +22,7 @@ from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.doctor import Report, as_json, check, refused_settings, show
 from bridge.errors import ConfigError, ExitCode
 from bridge.operations import logs
-from bridge.settings import load
+from bridge.settings import Scope, load
 
 
 __all__ = ["command"]
@@ -32,7 +32,7 @@ _PIPE_COLUMNS = 160
 
 
 @click.command("check")
-@setting_options()
+@setting_options(Scope.SERVICE)
 @config_option
 @click.option("--json", "to_json", is_flag=True, help="Write the report as JSON.")
 @click.pass_context
@@ -55,7 +55,6 @@ def command(ctx: click.Context, *, to_json: bool) -> None:
     treat_sigterm_as_sigint()
     try:
         loaded = load(flags, os.environ, config_file)
-        loaded.settings.hide_secrets(logs.hide)
     except ConfigError as error:
         report = refused_settings(error)
     else:

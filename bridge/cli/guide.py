@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import click
 
-from bridge.settings import describe
+from bridge.settings import all_settings
 
 
 __all__ = ["write"]
@@ -86,13 +86,13 @@ def _write_flags(
 
 def _write_environment(formatter: click.HelpFormatter) -> None:
     rows = []
-    for setting in describe():
+    for setting in all_settings():
         if setting.required:
-            names = " or ".join(setting.environment_names)
+            names = " or ".join(setting.variables)
             rows.append((names, f"{setting.description}. [required]"))
         elif setting.path in _MAIN:
-            names = setting.environment
-            if setting.secret:
+            names = setting.variables[0]
+            if setting.is_secret:
                 names += "[_FILE]"
             words = setting.description
             if setting.choices:

@@ -131,12 +131,7 @@ async def _subscribe(
         client_id,
         msgspec.structs.replace(
             pusher,
-            connect_timeout_seconds=min(
-                pusher.connect_timeout_seconds, _GREETING_SECONDS
-            ),
-            subscribe_timeout_seconds=min(
-                pusher.subscribe_timeout_seconds, _SUBSCRIPTION_SECONDS
-            ),
+            timeout_seconds=min(pusher.timeout_seconds, _GREETING_SECONDS),
         ),
         authorize,
         partial(open_websocket, max_message_bytes=pusher.max_message_bytes, tls=tls),

@@ -56,7 +56,7 @@ class Outcome(StrEnum):
     """It could not be written in time: dryAPI is to send it again."""
 
     TOO_LARGE = "too_large"
-    """Its body is larger than `webhook.max_body_bytes`."""
+    """Its body is larger than any of dryAPI's."""
 
     TOO_SLOW = "too_slow"
     """Its body did not come in time."""
@@ -119,6 +119,10 @@ _ANSWER_SECONDS: Final = 8.0
 # Some hundred bytes, mostly there with the head. The rest of the time is the disk's.
 _BODY_SECONDS: Final = 5.0
 
+# dryAPI's have some hundred bytes and an error's text; a thousand such at once are
+# 128 MiB.
+_MAX_BODY_BYTES: Final = 128 * 1024
+
 # dryAPI's own first wait; it isn't known whether it looks at this header.
 _RETRY_AFTER_SECONDS: Final = 60
 
@@ -144,7 +148,6 @@ _WHAT_TO_DO: Final[dict[Outcome | Fault, str]] = {
     " webhook_secret_file, with dryAPI's dashboard",
     Fault.TOO_OLD: _CLOCK,
     Fault.TOO_NEW: _CLOCK,
-    Outcome.TOO_LARGE: "raise webhook.max_body_bytes if it is dryAPI's",
 }
 
 # An event's name is as long as its sender likes.
@@ -212,8 +215,7 @@ class Receiver:
         )
         self._take = take
         self._expect = expect
-        self._max_bytes = settings.max_body_bytes
-        self._hold_us = round(settings.hold_seconds * _US_PER_SECOND)
+        self._hold_us = round(settings.grace_period_seconds * _US_PER_SECOND)
         self._steady_us = steady_us
         self._now_ns = now_ns
         routes = [
@@ -297,7 +299,7 @@ class Receiver:
     async def _body(self, request: Request, began: float) -> bytes | Outcome:
         """Read a body as far as it may go, in the time that it has."""
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_bytes:
+        if length.isdecimal() and int(length) > _MAX_BODY_BYTES:
             return Outcome.TOO_LARGE
         body = bytearray()
         with trio.move_on_at(began + _BODY_SECONDS) as patience:
@@ -306,7 +308,7 @@ class Receiver:
                 async with aclosing(request.stream()) as chunks:
                     async for chunk in chunks:
                         body += chunk
-                        if len(body) > self._max_bytes:
+                        if len(body) > _MAX_BODY_BYTES:
                             return Outcome.TOO_LARGE
             except ClientDisconnect:
                 return Outcome.BROKEN_OFF

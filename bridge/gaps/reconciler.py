@@ -167,7 +167,7 @@ class Reconciler:
         self._now_us = now_us
         self._listen_seconds = _PATIENCE_SECONDS if limiter is None else _LISTEN_SECONDS
         self._keep_us = round(keep_jobs_seconds * 1_000_000)
-        self._silent_seconds = settings.silent_after_seconds
+        self._silent_seconds = settings.stale_after_seconds
         self._give_up_seconds = settings.give_up_seconds
         self._plans: dict[Purpose, list[tuple[_Rank, str, str]]] = {
             purpose: [] for purpose in Purpose

@@ -40,6 +40,9 @@ _PATH: Final = "api/v1/client/request-status/"
 
 _NO_LIMITS: Final = Limits()
 
+# A connection and one answer: as long as connecting to dryAPI's Pusher server may take.
+_TIMEOUT_SECONDS: Final = 10.0
+
 # A result may be a text, the transcript of some hours for instance, which has a
 # megabyte. What is far above that is no answer, and is not read to the end.
 _MOST_BODY_BYTES: Final = 8 * 1024 * 1024
@@ -138,7 +141,7 @@ class StatusClient:
         api_url: str,
         token: Secret,
         *,
-        timeout_seconds: float,
+        timeout_seconds: float = _TIMEOUT_SECONDS,
         tls: Callable[[], ssl.SSLContext] | None = None,
         transport: Transport | None = None,
     ) -> None:
@@ -192,8 +195,7 @@ class StatusClient:
             )
         except trio.TooSlowError:
             return self._failed(
-                f"gave no answer within {self._client.timeout_seconds:g} s"
-                " (reconciliation.request_timeout_seconds)"
+                f"didn't answer within {self._client.timeout_seconds:g} s"
             )
         except TokenError as error:
             return Answer(Outcome.REFUSED, reason=str(error))

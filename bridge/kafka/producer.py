@@ -21,13 +21,21 @@ from aiokafka import AIOKafkaProducer, TopicPartition, errors
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import REFUSALS, BatchRefusedError, ClientError, no_producer
-from bridge.kafka.connection import client_arguments, ended, started
+from bridge.kafka.connection import (
+    RETRY_BACKOFF_SECONDS,
+    client_arguments,
+    ended,
+    started,
+)
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.probe import failed_start
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["Producer", "Sent", "keep_track_of_tasks"]
+__all__ = ["MAX_BATCH_BYTES", "Producer", "Sent", "keep_track_of_tasks"]
+
+# Half of the broker's default message.max.bytes (1 MiB).
+MAX_BATCH_BYTES: Final = 512 * 1024
 
 # aiokafka drops a batch after the request timeout; one without an answer so much later
 # never gets one (aiokafka issues 1018, 1101).
@@ -115,10 +123,10 @@ class Producer:
             # A broker that hangs is left after it: the request goes to the partition's
             # next leader, which knows the batch if it was appended.
             request_timeout_ms=int(settings.request_timeout_seconds * 1000),
-            retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
+            retry_backoff_ms=int(RETRY_BACKOFF_SECONDS * 1000),
             # Before compression: what a batch takes in memory, here and in readers, is
             # bounded, whatever the codec makes of it.
-            max_batch_size=settings.max_batch_bytes,
+            max_batch_size=MAX_BATCH_BYTES,
             compression_type=None if codec == "none" else codec,
             linger_ms=0,
             transactional_id=transactional_id,

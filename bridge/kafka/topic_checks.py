@@ -43,7 +43,7 @@ _CODECS: Final = {"uncompressed": "none"}
 
 _LIMITS: Final = {
     TopicRole.EVENTS: "limits.event_bytes",
-    TopicRole.DEAD_LETTERS: "limits.dead_letter_bytes",
+    TopicRole.DEAD_LETTERS: "limits.event_bytes",
     TopicRole.GAPS: "a gap's record",
     TopicRole.PREVIEWS: "limits.preview_bytes",
 }
@@ -252,9 +252,7 @@ def _max_message_bytes(topic: _Topic, what: str, found: str) -> TopicFinding:
             " may be kept here."
         )
         return topic.warn(what, found, needed, why, largest)
-    most = topic.settings.max_batch_bytes
-    remark = f"Batches are kept smaller than kafka.max_batch_bytes ({most})."
-    return topic.find(what, found, needed, remark if value < most else "")
+    return topic.find(what, found, needed)
 
 
 def _cleanup(topic: _Topic, what: str, found: str) -> TopicFinding:

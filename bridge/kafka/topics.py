@@ -92,7 +92,7 @@ def topic_needs(settings: Settings) -> dict[str, TopicNeeds]:
     needs = {
         settings.topic: TopicNeeds(TopicRole.EVENTS, limits.event_bytes),
         settings.dead_letter_topic: TopicNeeds(
-            TopicRole.DEAD_LETTERS, limits.dead_letter_bytes
+            TopicRole.DEAD_LETTERS, limits.event_bytes
         ),
         settings.gap_topic: TopicNeeds(TopicRole.GAPS, _GAP_BYTES),
     }

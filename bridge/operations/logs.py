@@ -20,7 +20,6 @@ import trio
 from structlog.typing import Processor
 
 from bridge.operations.folding import Folding, FoldingHandler
-from bridge.operations.redaction import hide, redact
 from bridge.operations.rendering import (
     clean,
     describe_exception,
@@ -29,6 +28,7 @@ from bridge.operations.rendering import (
     print_exception,
 )
 from bridge.operations.tables import with_tables
+from bridge.redaction import hide, redact
 
 
 __all__ = ["configure", "hide", "redact", "report_repeats"]

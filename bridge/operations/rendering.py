@@ -19,7 +19,7 @@ from types import TracebackType
 
 from structlog.typing import EventDict, WrappedLogger
 
-from bridge.operations.redaction import redact
+from bridge.redaction import redact
 
 
 __all__ = ["clean", "describe_exception", "json_line", "name_fields", "print_exception"]

@@ -118,6 +118,11 @@ _SHORT_OUTAGE_SECONDS: Final = 30.0
 # refusals see at most ten connects: at 0, 0, 0.4, 1.1, 2.5, ... s.
 _LEAST_SHARE: Final = 0.75
 
+# It keeps a server that always closes below ten connections in ten seconds.
+_INITIAL_SECONDS: Final = 0.5
+# pusher-js's second wait; Pusher replays nothing, so longer ones would cost events.
+_MAX_SECONDS: Final = 30.0
+
 # Pusher protocol, 4100-4199: wait at least a second.
 _LATER_SECONDS: Final = 1.0
 
@@ -226,20 +231,16 @@ class Backoff:
 
     def __init__(
         self,
-        initial_seconds: float,
-        max_seconds: float,
         jitter: random.Random,
         spread_seconds: float = 0.0,
     ) -> None:
-        self._initial_seconds = initial_seconds
-        self._max_seconds = max_seconds
         self._jitter = jitter
         self._spread_seconds = spread_seconds
         self.reset()
 
     def reset(self) -> None:
         """Begin again: a connection was up long enough to be called stable."""
-        self._next_seconds = self._initial_seconds
+        self._next_seconds = _INITIAL_SECONDS
         self._at_once = True
 
     def spread(self) -> float:
@@ -261,13 +262,13 @@ class Backoff:
             least = _LATER_SECONDS / _LEAST_SHARE
             seconds = max(least, self._double(outage_seconds))
         else:
-            seconds = max(_SLOWLY_SECONDS, self._max_seconds)
+            seconds = max(_SLOWLY_SECONDS, _MAX_SECONDS)
         seconds *= self._jitter.uniform(_LEAST_SHARE, 1.0)
         return max(seconds, retry_after_seconds or 0.0) + self.spread()
 
     def _double(self, outage_seconds: float) -> float:
         is_short = outage_seconds < _SHORT_OUTAGE_SECONDS
-        cap = _SHORT_CAP_SECONDS if is_short else self._max_seconds
-        seconds = min(self._next_seconds, cap, self._max_seconds)
+        cap = _SHORT_CAP_SECONDS if is_short else _MAX_SECONDS
+        seconds = min(self._next_seconds, cap, _MAX_SECONDS)
         self._next_seconds = seconds * 2
         return seconds

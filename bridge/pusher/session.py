@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import structlog
 import trio
@@ -22,6 +22,9 @@ from bridge.pusher.connection import Channel, Connection, Note
 __all__ = ["Session"]
 
 _log = structlog.get_logger("bridge.pusher")
+
+# Waits begin with the shortest again after it: one ping interval survived.
+_STABLE_SECONDS: Final = 30.0
 
 
 class Session:
@@ -50,12 +53,7 @@ class Session:
         self.statistics = channel.statistics
         self.coverage = channel.coverage
         self._recording = recording
-        self._backoff = Backoff(
-            channel.settings.backoff_initial_seconds,
-            channel.settings.backoff_max_seconds,
-            jitter or random.Random(),
-            spread_seconds,
-        )
+        self._backoff = Backoff(jitter or random.Random(), spread_seconds)
         self._refused_since: float | None = None
 
     async def run(self) -> NoReturn:
@@ -87,7 +85,7 @@ class Session:
             if subscribed_at is not None:
                 outage_since = now
                 self._refused_since = None
-                if now - subscribed_at >= channel.settings.stable_after_seconds:
+                if now - subscribed_at >= _STABLE_SECONDS:
                     backoff.reset()
             self._check_refusal(ended, now)
             delay_seconds = backoff.delay(

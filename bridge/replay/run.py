@@ -22,9 +22,9 @@ from bridge.consumer.dead_letters import Choice, Replaying, Tally
 from bridge.errors import OutboxDirectoryError
 from bridge.events.record import Record
 from bridge.kafka.scan import Progress
-from bridge.operations import logs
 from bridge.outbox import OutboxDirectory
 from bridge.outbox.survey import is_for_replays, replayed_in
+from bridge.outbox.values import RETENTION
 from bridge.replay.shaping import Shaping
 from bridge.replay.writer import StalledError, Writer
 from bridge.settings import Settings
@@ -90,7 +90,7 @@ async def replay(  # noqa: PLR0913 - each is one independent choice of the calle
     next run does the rest.
 
     Args:
-        settings: Those of `load_for_replaying`.
+        settings: Those of the scope `REPLAY`.
         directory: From `directory_of`.
         dead_letter_topic: Where they stand.
         since_ms: Only letters as young as that, milliseconds since the epoch.
@@ -104,13 +104,12 @@ async def replay(  # noqa: PLR0913 - each is one independent choice of the calle
         OutboxError: The outbox can't be used.
         ConfigError: A setting that only its use shows to be wrong.
     """
-    settings.hide_secrets(logs.hide)
     choice = Choice(
         dead_letter_topic=dead_letter_topic,
         topic=settings.topic,
         since_ms=since_ms,
         reason=reason,
-        ended_seconds=settings.outbox.keep_ended_seconds,
+        ended_seconds=RETENTION.ended_seconds,
     )
     shape = Shaping(settings, dead_letter_topic).shape
     prepare = partial(Replaying, settings.kafka, choice, shape, on_progress=on_progress)

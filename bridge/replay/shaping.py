@@ -71,7 +71,7 @@ class Shaping:
                 previews=settings.previews,
                 preview_topic=settings.preview_topic,
                 max_value_bytes=settings.limits.event_bytes,
-                max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+                max_dead_letter_bytes=settings.limits.event_bytes,
                 max_preview_bytes=settings.limits.preview_bytes,
                 origin=Origin.REPLAY,
             )

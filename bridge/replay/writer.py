@@ -73,7 +73,7 @@ class Writer:
             topics,
             self._outbox,
             dead_letter_topic=dead_letter_topic,
-            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            max_dead_letter_bytes=settings.limits.event_bytes,
             delivery=settings.delivery,
             wire_format=framing_of(settings),
         )

@@ -90,7 +90,7 @@ def stack(
         made.sandbox_url,
         webhook_listen=f"127.0.0.1:{webhook_port}",
         webhook_secret=_WEBHOOK_SECRET,
-        webhook_hold_seconds=_HOLD_SECONDS,
+        webhook_grace_period_seconds=_HOLD_SECONDS,
     )
     try:
         start_all(children, deadline_seconds=_START_SECONDS)

@@ -206,7 +206,7 @@ class Course:
             config = self.servers.folder / "accounts.toml"
             config.write_text("\n".join(map(self._entry, self.members)))
             flags = ["--config", str(config)]
-            settings["RECONCILIATION_SILENT_AFTER_SECONDS"] = f"{STALE_SECONDS:g}"
+            settings["RECONCILIATION_STALE_AFTER_SECONDS"] = f"{STALE_SECONDS:g}"
         if any(member.webhooks for member in self.members):
             settings["WEBHOOK_LISTEN"] = f"127.0.0.1:{self._webhook_port}"
         folder = self.servers.folder / self.topic

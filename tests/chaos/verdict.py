@@ -37,7 +37,7 @@ _SLACK_SECONDS = 0.5
 _SHORT_OUTAGE_SECONDS = 30.0
 _BACK_SECONDS = 2.0
 
-# `pusher.backoff_max_seconds`, and what a connect takes.
+# The longest wait between connections, and what a connect takes.
 _BACK_LATE_SECONDS = 32.0
 
 _MOST_CONNECTS = 10

@@ -9,8 +9,8 @@ import pytest
 import structlog
 
 from bridge.events.record import Origin
-from bridge.outbox.values import Loss
 from bridge.gaps.gap import Gap, GapCause
+from bridge.outbox.values import Loss
 from tests.gaps.books import NOW_US, SOURCE, Books
 
 

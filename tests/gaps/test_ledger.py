@@ -8,10 +8,10 @@ import pytest
 import structlog
 
 from bridge.events.record import Envelope, Importance, Record
-from bridge.outbox.values import Loss
-from bridge.pusher.coverage import Cause, Interruption
 from bridge.gaps.gap import GapCause
 from bridge.gaps.ledger import Ledger
+from bridge.outbox.values import Loss
+from bridge.pusher.coverage import Cause, Interruption
 from tests.gaps.books import NOW_US, SOURCE, Books
 
 

@@ -9,7 +9,7 @@ import jsonschema
 import yaml
 
 from bridge import __version__
-from bridge.settings import describe
+from bridge.settings import all_settings
 from helm.schema import shape_of
 from helm.values import variable
 from tests.helm import chart
@@ -131,7 +131,7 @@ def test_wrong_values_are_refused() -> None:
 
 def test_limits_are_the_settings() -> None:
     """Types, limits and words of a setting are those of its value."""
-    settings = {setting.environment: setting for setting in describe()}
+    settings = {setting.variables[0]: setting for setting in all_settings()}
     compared = 0
     for value in chart.listed():
         setting = settings.get(variable(value.path))

@@ -9,10 +9,10 @@ from itertools import repeat
 
 import pytest
 import trio
+from bridge.reconciliation.client import Outcome, StatusClient
 
 from bridge.errors import AuthorizationError
 from bridge.http.client import ApiClient, Authorizer
-from bridge.reconciliation.client import Outcome, StatusClient
 from bridge.settings import Secret
 
 

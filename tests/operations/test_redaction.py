@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from bridge.operations.redaction import Redactor
+from bridge.redaction import Redactor
 
 
 @pytest.fixture

@@ -98,7 +98,7 @@ async def test_only_an_event_behind_the_pong_is_its_echo(
     ear = Ear()
     # Its server keeps silent on repeats, so that only echoes prove anything.
     async with staged(
-        spoken(script), spoken(work), listener=ear, subscribe_timeout_seconds=60
+        spoken(script), spoken(work), listener=ear, timeout_seconds=60
     ) as (_, session):
         await trio.sleep_until(32)
         assert session.coverage.connection_us == 31 * SECOND

@@ -88,7 +88,7 @@ async def test_row_09_a_soketi_that_does_not_answer_is_left_in_time(
     own_soketi: SoketiServer,
 ) -> None:
     """Its kernel still accepts everything; only the pong doesn't come."""
-    settings = {"activity_timeout_seconds": 0.3, "pong_timeout_seconds": 0.4}
+    settings = {"activity_timeout_seconds": 0.3, "timeout_seconds": 0.4}
     async with subscribed(own_soketi, **settings) as account:
         own_soketi.pause()
         paused_at = trio.current_time()

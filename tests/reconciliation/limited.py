@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import trio
+from bridge.reconciliation.budget import Budget, Purpose
+from bridge.reconciliation.limits import Limits
 from trio.testing import wait_all_tasks_blocked
 
 from bridge.outbox.values import Spent
-from bridge.reconciliation.budget import Budget, Purpose
-from bridge.reconciliation.limits import Limits
 
 
 # 2026-01-31T12:00:00Z: what trio's clock calls 0.

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 import pytest
+from bridge.reconciliation.answers import event_of, without_extras
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.errors import InvalidAnswerError, InvalidEventError
 from bridge.events.job_status import Change
 from bridge.events.parsing import parse
-from bridge.reconciliation.answers import event_of, without_extras
 
 
 # As dryAPI documents it.

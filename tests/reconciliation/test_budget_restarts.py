@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import trio
+from bridge.reconciliation.budget import Purpose
+from bridge.reconciliation.limits import Limits
 from trio.testing import MockClock
 
 from bridge.outbox.values import Spent
-from bridge.reconciliation.budget import Purpose
-from bridge.reconciliation.limits import Limits
 from tests.reconciliation.limited import (
     DAY_SECONDS,
     NOON_US,

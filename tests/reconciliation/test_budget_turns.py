@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
-
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.limits import Limits
+from trio.testing import MockClock, wait_all_tasks_blocked
+
 from tests.reconciliation.limited import (
     BASIC,
     LimitedApi,

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
-
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.limits import Limits
+from trio.testing import MockClock, wait_all_tasks_blocked
+
 from tests.reconciliation.limited import (
     BASIC,
     LimitedApi,

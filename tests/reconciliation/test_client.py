@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx  # noqa: TID251 - answers are played by its MockTransport
 import pytest
 import trio
+from bridge.reconciliation.client import Answer, Outcome, StatusClient
+from bridge.reconciliation.limits import Limits
 from trio.testing import MockClock
 
 from bridge.errors import ConfigError
-from bridge.reconciliation.client import Answer, Outcome, StatusClient
-from bridge.reconciliation.limits import Limits
 from bridge.settings import Secret
 from tests.kit.played import played
 

@@ -9,8 +9,8 @@ from functools import partial
 import pytest
 import trio
 import trustme
-
 from bridge.reconciliation.client import Answer, Outcome, StatusClient
+
 from bridge.settings import Secret
 from tests.doctor.holes import closed_port
 

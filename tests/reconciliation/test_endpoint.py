@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import trio
+from bridge.reconciliation.budget import Purpose
+from bridge.reconciliation.client import Answer, Outcome
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from bridge.reconciliation.budget import Purpose
-from bridge.reconciliation.client import Answer, Outcome
 from tests.reconciliation.world import (
     FAILED,
     REFUSED,

@@ -10,11 +10,11 @@ from typing import Literal
 
 import pytest
 import trio
-from trio.testing import MockClock
-
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.limits import read_limits
 from bridge.reconciliation.reconciler import LISTEN_SECONDS
+from trio.testing import MockClock
+
 from bridge.sandbox.api import RateLimiter
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.limited import now_us

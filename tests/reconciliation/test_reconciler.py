@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import MockClock
-
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Outcome
+from trio.testing import MockClock
+
 from tests.reconciliation.world import (
     KEEP_JOBS_SECONDS,
     MAX_EVENT_BYTES,

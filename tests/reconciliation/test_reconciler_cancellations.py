@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 import pytest
 import trio
+from bridge.reconciliation.budget import Purpose
 from trio.testing import MockClock
 
-from bridge.reconciliation.budget import Purpose
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import FAILED, NOT_FOUND, World, answered
 

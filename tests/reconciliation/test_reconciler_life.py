@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import trio
+from bridge.reconciliation.reconciler import LISTEN_SECONDS
 from trio.testing import MockClock
 
-from bridge.reconciliation.reconciler import LISTEN_SECONDS
 from tests.reconciliation.world import (
     Gap,
     World,

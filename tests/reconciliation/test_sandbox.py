@@ -6,10 +6,10 @@ from collections import Counter
 
 import httpx  # noqa: TID251 - carries requests to an application without a port
 import trio
-from trio.testing import MockClock
-
 from bridge.reconciliation.budget import Budget, Purpose
 from bridge.reconciliation.client import Outcome, StatusClient
+from trio.testing import MockClock
+
 from bridge.sandbox import SandboxConfig, Statistics
 from bridge.sandbox.api import DryApi
 from bridge.sandbox.config import Addresses, Plan

@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import pytest
 import trio
+from bridge.reconciliation.budget import Purpose
+from bridge.reconciliation.reconciler import LOOK_SECONDS
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from bridge.reconciliation.budget import Purpose
-from bridge.reconciliation.reconciler import LOOK_SECONDS
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import (
     KEEP_JOBS_SECONDS,

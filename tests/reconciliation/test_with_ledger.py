@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import trio
-from trio.testing import MockClock
-
 from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.reconciler import Reconciler
+from trio.testing import MockClock
+
 from bridge.settings import ReconciliationSettings
+from tests.gaps.books import Books
 from tests.reconciliation.world import (
     KEEP_JOBS_SECONDS,
     MAX_EVENT_BYTES,
@@ -22,7 +23,6 @@ from tests.reconciliation.world import (
     now_us,
     source,
 )
-from tests.gaps.books import Books
 
 
 class Process:

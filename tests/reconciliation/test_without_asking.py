@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import trio
+from bridge.reconciliation.reconciler import LOOK_SECONDS, PATIENCE_SECONDS
 from trio.testing import MockClock
 
-from bridge.reconciliation.reconciler import LOOK_SECONDS, PATIENCE_SECONDS
 from bridge.settings import ReconciliationSettings
 from tests.reconciliation.world import (
     World,

@@ -13,14 +13,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 import trio
-
-from bridge.events.record import Envelope, Origin, Record
-from bridge.outbox.values import Healing, JobInFlight
 from bridge.reconciliation.budget import Purpose
 from bridge.reconciliation.client import Answer, Outcome
 from bridge.reconciliation.limits import Limits
 from bridge.reconciliation.ports import AskedAccount, Rooms
 from bridge.reconciliation.reconciler import Reconciler
+
+from bridge.events.record import Envelope, Origin, Record
+from bridge.outbox.values import Healing, JobInFlight
 from bridge.settings import ReconciliationSettings
 
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 
 import trio
-
-from bridge.outbox.values import Delivery
 from bridge.webhooks.holding import Holding
 from bridge.webhooks.statistics import WebhookStatistics
 from bridge.webhooks.steady import steady_clock
+
+from bridge.outbox.values import Delivery
 from tests.webhooks.making import CLIENT_ID, SOURCE, make_of
 from tests.webhooks.shelf import Shelf
 

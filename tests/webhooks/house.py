@@ -7,12 +7,12 @@ from typing import Any
 
 import httpx  # noqa: TID251 - the tests are the sender
 import trio
-
-from bridge.settings import Secret, WebhookSettings
 from bridge.webhooks.delivery import Event
 from bridge.webhooks.receiver import Receiver, Recipient
 from bridge.webhooks.statistics import WebhookStatistics
 from bridge.webhooks.steady import steady_clock
+
+from bridge.settings import Secret, WebhookSettings
 from tests.webhooks.making import CLIENT_ID, SECRET, make_of, signed
 from tests.webhooks.shelf import Shelf
 

@@ -7,10 +7,11 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from bridge.webhooks.ports import Make
+
 from bridge.events.intake import Intake
 from bridge.events.record import Origin
 from bridge.sandbox.config import webhook_signature
-from bridge.webhooks.ports import Make
 
 
 CLIENT_ID = "42"

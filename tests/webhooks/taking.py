@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bridge.outbox import Outbox
-from bridge.settings import Secret, WebhookSettings
 from bridge.webhooks.holding import Holding
 from bridge.webhooks.receiver import Receiver, Recipient
 from bridge.webhooks.statistics import WebhookStatistics
 from bridge.webhooks.steady import steady_clock
+
+from bridge.outbox import Outbox
+from bridge.settings import Secret, WebhookSettings
 from tests.webhooks.making import CLIENT_ID, SECRET, SOURCE, make_of
 
 

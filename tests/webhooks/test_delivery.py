@@ -8,11 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from bridge.webhooks.delivery import Event, delivery_of, read
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.outbox.values import Delivery
-from bridge.webhooks.delivery import Event, delivery_of, read
 from tests.rules.reader import judge
 from tests.webhooks.making import (
     SOURCE,

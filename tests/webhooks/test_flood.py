@@ -12,11 +12,11 @@ from pathlib import Path
 import msgspec
 import pytest
 import trio
+from bridge.webhooks.signature import Fault
+from bridge.webhooks.statistics import Outcome, Release
 
 from bridge.events.record import StoredRecord
 from bridge.http.server import Limits, serve
-from bridge.webhooks.signature import Fault
-from bridge.webhooks.statistics import Outcome, Release
 from tests.outbox.making import open_topics, opened, threaded
 from tests.sandbox.client import wait_until
 from tests.webhooks import flooding

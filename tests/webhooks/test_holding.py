@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import trio
+from bridge.webhooks.statistics import Release
 from trio.testing import MockClock
 
 from bridge.errors import OutboxFullError
-from bridge.webhooks.statistics import Release
 from tests.webhooks.holding_house import NOW_US, SECOND, HoldingHouse
 from tests.webhooks.making import source_of
 

@@ -10,12 +10,12 @@ from typing import Any
 import httpx  # noqa: TID251 - the tests are the sandbox's clients
 import pytest
 import trio
+from bridge.webhooks.statistics import Outcome
 
 from bridge.errors import OutboxFullError
 from bridge.http.server import serve
 from bridge.sandbox import Sandbox
 from bridge.settings import Secret
-from bridge.webhooks.statistics import Outcome
 from tests.sandbox.client import wait_until
 from tests.sandbox.conftest import http, start  # noqa: F401 - fixtures
 from tests.webhooks.house import PATH, House

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import trio
+from bridge.webhooks.delivery import Event
 from trio.testing import MockClock
 
 from bridge.settings import Secret
-from bridge.webhooks.delivery import Event
 from tests.webhooks.conftest import Told
 from tests.webhooks.house import NOW, PATH, House
 from tests.webhooks.making import (

@@ -7,12 +7,12 @@ import hmac
 from typing import NamedTuple
 
 import pytest
+from bridge.webhooks import signature
+from bridge.webhooks.signature import Fault, seal_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bridge.settings import Secret
-from bridge.webhooks import signature
-from bridge.webhooks.signature import Fault, seal_of
 
 
 SECRET = "whsec_made-up"

@@ -12,12 +12,12 @@ from typing import Any
 
 import httpx  # noqa: TID251 - the tests are the sender
 import trio
+from bridge.webhooks.statistics import Release
 
 from bridge.events import dead_letter
 from bridge.events.record import StoredRecord
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import OutboxSettings
-from bridge.webhooks.statistics import Release
 from tests.outbox.making import open_topics, threaded
 from tests.rules.intake import Outlet, event, status
 from tests.sandbox.client import wait_until

@@ -74,7 +74,7 @@ class TopicWatch(msgspec.Struct):
     async def run(self, outage: Outage) -> None:
         """Look now and then, and note whether Kafka answered; until it is cancelled."""
         while True:
-            await asyncio.sleep(self.settings.topics_check_seconds)
+            await asyncio.sleep(self.settings.metadata_max_age_seconds)
             found = await self._look()
             if isinstance(found, LookedUp):
                 outage.recovered(BESIDE)

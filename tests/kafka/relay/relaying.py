@@ -52,7 +52,6 @@ def settings_for(topic: Topic, **changes: object) -> KafkaSettings:
         "bootstrap_servers": topic.bootstrap_servers,
         "replication_factor": 1,
         "resume_quiet_seconds": 0.2,
-        "retry_backoff_seconds": 0.1,
         **changes,
     }
     return KafkaSettings(**chosen)  # type: ignore[arg-type]

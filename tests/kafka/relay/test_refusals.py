@@ -15,6 +15,8 @@ import trio
 from msgspec import structs
 
 from bridge.events.record import Record
+from bridge.kafka import producer
+from bridge.kafka.relay import epoch
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
@@ -176,7 +178,10 @@ async def test_a_smaller_limit_of_the_dead_letters_cuts_the_value(
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
 async def test_a_refused_record_is_found_in_a_batch(
-    topic: Topic, tmp_path: Path, delivery: Delivery
+    topic: Topic,
+    tmp_path: Path,
+    delivery: Delivery,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """One record with an impossible time among hundreds is found without waiting."""
     # Ten years back from now; the others' times are within them. Retention would take
@@ -193,10 +198,9 @@ async def test_a_refused_record_is_found_in_a_batch(
     records[200] = structs.replace(records[200], received_at_us=1)
     # The pauses between short epochs alone would take longer than this test waits; a
     # transaction that is aborted takes one of aiokafka's own.
-    settings = settings_for(
-        topic, retry_backoff_seconds=8.0 if delivery == "idempotent" else 2.0
-    )
-    async with run(topic, tmp_path, settings=settings, delivery=delivery) as running:
+    module, seconds = (epoch, 8.0) if delivery == "idempotent" else (producer, 2.0)
+    monkeypatch.setattr(module, "RETRY_BACKOFF_SECONDS", seconds)
+    async with run(topic, tmp_path, delivery=delivery) as running:
         await opened(running, 4)
         running.outbox.offer(records)
         with trio.fail_after(20):

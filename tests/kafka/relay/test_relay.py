@@ -139,7 +139,7 @@ async def test_each_codec_is_used_and_read_back(
         make(producer, **options)
 
     monkeypatch.setattr(AIOKafkaProducer, "__init__", made)
-    settings = settings_for(topic, compression=codec, max_batch_bytes=20_000)
+    settings = settings_for(topic, compression=codec)
     async with sending(topic, tmp_path, settings=settings) as running:
         # A process that dies before it writes down what was acknowledged.
         monkeypatch.setattr(Outbox, "acknowledge", lambda *_: None)

@@ -6,11 +6,11 @@ import re
 
 import pytest
 
-from bridge.settings import Kind, Settings, describe
-from bridge.settings.catalogue import sections
+from bridge.settings import Kind, Settings, all_settings
+from bridge.settings.catalog import sections
 
 
-ALL = {setting.path: setting for setting in describe()}
+ALL = {setting.path: setting for setting in all_settings()}
 
 
 # Public names: each setting's flag, where it has one.
@@ -34,21 +34,21 @@ _PUBLIC: dict[str, str | None] = {
 
 def test_public_names_stay() -> None:
     """Flags are as promised, and variables by the one rule that there is."""
-    assert {path: ALL[path].flag for path in _PUBLIC} == _PUBLIC
+    assert {path: "".join(ALL[path].flags[:1]) or None for path in _PUBLIC} == _PUBLIC
     for path, setting in ALL.items():
         name = f"BRIDGE_{path.upper().replace('.', '_')}"
-        expected = [name, f"{name}_FILE"] if setting.secret else [name]
-        assert list(setting.environment_names) == expected
+        expected = [name, f"{name}_FILE"] if setting.is_secret else [name]
+        assert list(setting.variables) == expected
 
 
 def test_every_setting_describes_itself(subtests: pytest.Subtests) -> None:
     """Each has a sentence, what is expected, and a default or a reason for none."""
-    for setting in describe():
+    for setting in all_settings():
         with subtests.test(setting=setting):
             assert re.fullmatch(r"[A-Zd].*[^.]", setting.description)
             assert setting.expected
             assert setting.default_text
-            assert not (setting.secret and setting.flag)
+            assert not (setting.is_secret and setting.flags)
             if setting.kind in {Kind.INTEGER, Kind.NUMBER}:
                 assert setting.because
                 assert (
@@ -60,7 +60,7 @@ def test_every_setting_describes_itself(subtests: pytest.Subtests) -> None:
 
 def test_names_are_unambiguous() -> None:
     """No two settings share a variable, not even with the one that names a file."""
-    names = [name for setting in describe() for name in setting.environment_names]
+    names = [name for setting in all_settings() for name in setting.variables]
     assert len(names) == len(set(names))
     assert len(sections()) == 12
 

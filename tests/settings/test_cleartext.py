@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.settings import load, load_for_reading
-from bridge.settings.exposure import is_this_machine
+from bridge.settings import Scope, load
+from bridge.settings.checks import is_this_machine
 from tests.settings.starts import CANARY, Wrong, check, environment
 
 
@@ -127,7 +127,7 @@ def test_loopback_alone_is_this_machine(subtests: pytest.Subtests) -> None:
 
 _WARNED: list[tuple[dict[str, str], str, str]] = [
     (REMOTE, "kafka.security_protocol", "kafka.prod.svc can be read"),
-    ({"PUSHER_URL": "ws://soketi.example"}, "pusher.url", "wss:// is what"),
+    ({"PUSHER_URL": "ws://soketi.example"}, "pusher.url", "wss:// encrypts"),
     ({"SCHEMA_REGISTRY_URL": "http://registry"}, "schema_registry.url", "https://"),
     (
         {
@@ -136,7 +136,7 @@ _WARNED: list[tuple[dict[str, str], str, str]] = [
             "KAFKA_SASL_MECHANISM": "SCRAM-SHA-256",
         },
         "kafka.security_protocol",
-        "SASL_SSL is what encrypts",
+        "SASL_SSL encrypts",
     ),
 ]
 
@@ -192,7 +192,7 @@ def test_a_secret_does_not_leave_this_machine_in_the_clear() -> None:
 def test_readers_are_held_to_it_and_not_told() -> None:
     """`bridge tail` sends the same password; a warning each time would be noise."""
     with pytest.raises(ConfigError, match="the password of PLAIN"):
-        load_for_reading({}, environment(PLAIN, REMOTE), None)
-    assert load_for_reading({}, environment(REMOTE), None).warnings == ()
+        load({}, environment(PLAIN, REMOTE), None, Scope.READING)
+    assert load({}, environment(REMOTE), None, Scope.READING).warnings == ()
     allowed = {"ALLOW_CLEARTEXT_CREDENTIALS": "true"}
-    load_for_reading({}, environment(PLAIN, REMOTE, allowed), None)
+    load({}, environment(PLAIN, REMOTE, allowed), None, Scope.READING)
