@@ -14,10 +14,10 @@ import trio
 
 from bridge.events import dead_letter
 from bridge.events.intake import Intake
+from bridge.gaps.ledger import Ledger
 from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.gaps.ledger import Ledger
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
 from tests.examples.records import Job

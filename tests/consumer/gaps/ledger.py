@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.events.record import Origin
-from bridge.kafka.reader import ConsumedRecord
 from bridge.gaps.gap import GapCause
+from bridge.kafka.reader import ConsumedRecord
 from tests.gaps.books import NOW_US, Books
 
 
