@@ -109,7 +109,8 @@ def _of_gaps() -> Iterator[Record]:
     for cause in GapCause:
         gap_id = books.ledger.open("42", cause, NOW_US, close_code=1006)
         books.ledger.close(gap_id, NOW_US + 1)
-    books.ledger.open("42", GapCause.STOPPED, None, jobs_in_flight=3)
+    books.jobs_in_flight["42"] = 3
+    books.ledger.open("42", GapCause.STOPPED, None)
     yield from books.records
 
 

@@ -82,8 +82,7 @@ async def open_rooms(
             outbox,
             wire_format=framing,
         )
-        ledger = Ledger(topic.gaps, {CLIENT_ID: _SOURCE})
-        ledger.connect(outbox.keep)
+        ledger = Ledger(topic.gaps, {CLIENT_ID: _SOURCE}, outbox.keep)
         intake = Intake(
             ce_source=_SOURCE,
             topic=topic.name,

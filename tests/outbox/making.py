@@ -105,7 +105,6 @@ def number_of(row: StoredRecord | Record) -> int:
 
 
 def make_outbox(directory: OutboxDirectory, **options: Any) -> Outbox:
-    """Open an outbox with options of its own, of settings and of retention."""
     kept, limits = (
         {
             name: options.pop(name)
@@ -113,8 +112,15 @@ def make_outbox(directory: OutboxDirectory, **options: Any) -> Outbox:
         }
         for kind in (Retention, OutboxSettings)
     )
+    on_loss = options.pop("on_loss", None)
     settings = OutboxSettings(dir=directory.path, **limits)
-    return Outbox(directory, settings, retention=Retention(**kept), **options)
+    outbox = Outbox(directory, settings, retention=Retention(**kept), **options)
+    if on_loss is not None:
+        outbox.on_loss = on_loss
+        # As the ledger's `restore` does.
+        if outbox.memory.damage is not None:
+            on_loss(outbox.memory.damage)
+    return outbox
 
 
 @contextmanager

@@ -66,6 +66,7 @@ would write 1e+09. */ -}}
   "BRIDGE_RECONCILIATION_RESERVE_PERCENT" .Values.reconciliation.reservePercent
   "BRIDGE_RECONCILIATION_STALE_AFTER_SECONDS" .Values.reconciliation.staleAfterSeconds
   "BRIDGE_OPERATIONS_LISTEN" (printf "%s:%d" .Values.operations.address (int .Values.operations.port))
+  "BRIDGE_OPERATIONS_HOSTS" .Values.operations.hosts
   "BRIDGE_TRACING_ENABLED" .Values.tracing.enabled
 ) }}
 {{- end -}}
