@@ -56,8 +56,7 @@ _dead_letter_topic = click.option(
 )
 
 
-# Without a command it says so in a line; `--help` has the rest.
-@click.group(help=_GROUP_HELP, no_args_is_help=False)
+@click.group(help=_GROUP_HELP, no_args_is_help=True)
 def command() -> None:
     """Hold the commands that look at dead letters."""
 

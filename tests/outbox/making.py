@@ -105,6 +105,7 @@ def number_of(row: StoredRecord | Record) -> int:
 
 
 def make_outbox(directory: OutboxDirectory, **options: Any) -> Outbox:
+    """Open an outbox with options of its own, of settings and of retention."""
     kept, limits = (
         {
             name: options.pop(name)

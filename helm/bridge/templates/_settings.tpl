@@ -65,6 +65,7 @@ would write 1e+09. */ -}}
   "BRIDGE_RECONCILIATION_ENABLED" .Values.reconciliation.enabled
   "BRIDGE_RECONCILIATION_RESERVE_PERCENT" .Values.reconciliation.reservePercent
   "BRIDGE_RECONCILIATION_STALE_AFTER_SECONDS" .Values.reconciliation.staleAfterSeconds
+  "BRIDGE_RECONCILIATION_GIVE_UP_SECONDS" .Values.reconciliation.giveUpSeconds
   "BRIDGE_OPERATIONS_LISTEN" (printf "%s:%d" .Values.operations.address (int .Values.operations.port))
   "BRIDGE_OPERATIONS_HOSTS" .Values.operations.hosts
   "BRIDGE_TRACING_ENABLED" .Values.tracing.enabled
