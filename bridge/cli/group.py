@@ -91,7 +91,7 @@ class BridgeGroup(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the epilog as it is, line by line."""
         del ctx
-        formatter.write(self.epilog)
+        formatter.write(self.epilog or "")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a missing optional package becomes an advice."""
