@@ -11,8 +11,8 @@ import pytest
 import trio
 
 from bridge.errors import AuthorizationError
-from bridge.gaps.status import Outcome, StatusClient
 from bridge.http.client import ApiClient, Authorizer
+from bridge.reconciliation.client import Outcome, StatusClient
 from bridge.settings import Secret
 
 
