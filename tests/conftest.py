@@ -62,7 +62,6 @@ _TESTS = Path(__file__).parent
 _OLD = {
     "recovery",
     "reconciliation",
-    "webhooks",
     "test_service.py",
 }
 
