@@ -17,6 +17,7 @@ import msgspec
 import structlog
 import trio
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -134,7 +135,7 @@ class Receiver:
     async def _answer(self, request: Request) -> Response:
         recipient = self._recipients.get(request.path_params.get("client_id"))
         if recipient is None:
-            return self._unknown_account(request)
+            raise HTTPException(404)
         client_id = recipient.client_id
         outcome = await self._outcome(request, recipient)
         self.statistics.deliveries[client_id, outcome] += 1
@@ -152,16 +153,12 @@ class Receiver:
 
     async def _not_found(self, request: Request, _: Exception) -> Response:
         if request.method == "POST":
-            return self._unknown_account(request)
-        return Response(status_code=404)
-
-    def _unknown_account(self, request: Request) -> Response:
-        self.statistics.unknown_account += 1
-        # `request.url` would raise for some Host headers.
-        path = request.scope["path"][:_MAX_LOGGED]
-        _log.warning(
-            "webhook.refused", reason="unknown_account", path=path, hint=self._paths
-        )
+            self.statistics.unknown_account += 1
+            # `request.url` would raise for some Host headers.
+            path = request.scope["path"][:_MAX_LOGGED]
+            _log.warning(
+                "webhook.refused", reason="unknown_account", path=path, hint=self._paths
+            )
         return Response(status_code=404)
 
     async def _outcome(self, request: Request, recipient: Recipient) -> Outcome:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Final, Self
+from typing import Final, Self, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -23,6 +23,8 @@ from bridge.settings import Secret
 
 
 __all__ = ["Event", "Outcome", "Signature", "Webhook", "read", "signature_of"]
+
+_T = TypeVar("_T")
 
 _CLOCK: Final = "compare this machine's clock with dryAPI's: bridge check does"
 _COMPARE: Final = (
@@ -172,15 +174,14 @@ def signature_of(headers: Iterable[tuple[bytes, bytes]]) -> Signature | Outcome:
 
 # -- The body --------------------------------------------------------------------------
 
-_Members = dict[str, Raw]
+_Members: TypeAlias = dict[str, Raw]
 
-_decode = msgspec.json.Decoder(_Members).decode
-_decode_text = msgspec.json.Decoder(str).decode
-_decode_time = msgspec.json.Decoder(datetime).decode
+# Values stay raw, so that no digit of a number is lost.
+_MEMBERS: Final = msgspec.json.Decoder(_Members)
+_TEXT: Final = msgspec.json.Decoder(str)
+_TIME: Final = msgspec.json.Decoder(datetime)
 
-_US: Final = timedelta(microseconds=1)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_NULL: Final = Raw(b"null")
 
 # dryAPI's ids are UUIDs. Each is remembered for a day.
 _MAX_ID_LENGTH: Final = 128
@@ -254,25 +255,29 @@ def read(body: bytes) -> Webhook:
     Args:
         body: The raw body.
     """
-    members = _members(body) or {}
-    delivery_id = _text(members, "delivery_id") or ""
+    members = _decoded(_MEMBERS, body) or {}
+    delivery_id = _decoded(_TEXT, members.get("delivery_id")) or ""
     if not 0 < len(delivery_id) <= _MAX_ID_LENGTH or not delivery_id.isprintable():
         delivery_id = "sha256:" + hashlib.sha256(body).hexdigest()
-    name = _text(members, "event")
+    name = _decoded(_TEXT, members.get("event"))
     if name == Event.VALIDATION:
         return Webhook(Event.VALIDATION, delivery_id, name=name)
     if name is not None and name not in _JOBS:
         return Webhook(Event.OTHER, delivery_id, name=name)
     unreadable = Webhook(Event.UNREADABLE, delivery_id, body, name=name)
-    data = _members(members.get("data", _NULL))
-    if name is None or data is None:
+    data = _decoded(_MEMBERS, members.get("data"))
+    if name is None or data is None or not _decoded(_TEXT, data.get("job_request_id")):
         return unreadable
     event, status, ended_at = _JOBS[name]
-    given = _text(data, "status")
-    if not _text(data, "job_request_id") or (given in STATUSES and given != status):
+    given = _decoded(_TEXT, data.get("status"))
+    if given in STATUSES and given != status:
         return unreadable
-    ended_us = None if ended_at is None else _moment_us(data.get(ended_at, _NULL))
-    return Webhook(event, delivery_id, _socket_event(data, status), ended_us, name)
+    value = _socket_event(data, status)
+    ended = None if ended_at is None else _decoded(_TIME, data.get(ended_at))
+    if ended is None or ended.tzinfo is None:
+        return Webhook(event, delivery_id, value, name=name)
+    ended_us = (ended - _EPOCH) // timedelta(microseconds=1)
+    return Webhook(event, delivery_id, value, ended_us, name)
 
 
 def _socket_event(data: _Members, status: str) -> bytes:
@@ -280,37 +285,18 @@ def _socket_event(data: _Members, status: str) -> bytes:
     event: dict[str, object] = {
         "request_id": data["job_request_id"],
         "status": status,
-        "preview": None,
-        "result_url": None,
-        "progress": None,
+        **dict.fromkeys(("preview", "result_url", "progress")),
     }
     if status == "error":
-        event |= {"error_code": None, "error_message": None}
+        event |= dict.fromkeys(("error_code", "error_message"))
     event |= {name: value for name, value in data.items() if name not in _DROPPED}
     return msgspec.json.encode(event)
 
 
-def _members(value: bytes | Raw) -> _Members | None:
-    """Read an object, its values left raw; None if it isn't an object."""
+def _decoded(decoder: msgspec.json.Decoder[_T], value: bytes | Raw | None) -> _T | None:
+    """Decode a value; None if it is missing, or isn't what the decoder expects."""
     try:
         # The decoder doesn't check the UTF-8 of values that it leaves raw.
-        return _decode(bytes(value).decode())
+        return None if value is None else decoder.decode(bytes(value).decode())
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return None
-
-
-def _text(members: _Members, name: str) -> str | None:
-    """Read a member that is a string; None if it isn't."""
-    try:
-        return _decode_text(members.get(name, _NULL))
-    except msgspec.DecodeError:
-        return None
-
-
-def _moment_us(value: Raw) -> int | None:
-    """Read a moment in RFC 3339; None if it isn't one, or has no offset."""
-    try:
-        moment = _decode_time(value)
-    except msgspec.DecodeError:
-        return None
-    return None if moment.tzinfo is None else (moment - _EPOCH) // _US
