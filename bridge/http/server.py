@@ -56,6 +56,7 @@ _LINGER_BYTES: Final = 4 * 1024 * 1024
 # request here (RFC 9112 section 6.3).
 _FRAMINGS: Final = {b"content-length", b"transfer-encoding"}
 
+_WEBSOCKET: Final = (b"upgrade", b"websocket")
 _CLOSE: Final = (b"connection", b"close")
 
 
@@ -67,17 +68,17 @@ class Limits:
     Attributes:
         max_connections: How many are open at once; further ones wait in the backlog.
             Each takes a descriptor, and 20 KB of memory with TLS.
-        crowded_seconds: While all slots are taken and a client waits for one, whoever
-            has kept the port waiting for this long is disconnected, the longest first;
-            a connection that is idle after an answer at once. A second: a handshake and
-            a request over the worst of networks are done by then.
+        crowded_seconds: While all slots are taken and a client waits for one, the one
+            that has kept the port waiting longest is disconnected after this time; a
+            connection that is idle after an answer at once. A second is enough for a
+            handshake and a request over the worst of networks.
         handshake_seconds: For the TLS handshake: some round trips, two packets lost.
-        head_seconds: Until a request's whole head is received, from the connection's
-            start or the end of the last answer; also how long an idle connection stays.
+        head_seconds: Until a request's head is received, from the connection's start
+            or the end of the last answer; also how long an idle connection stays.
         body_seconds: From the head until the whole body is received.
         answer_seconds: Until the client has accepted a piece of an answer. Only answers
             without an end (`text/event-stream`) have more than one.
-        max_head_bytes: Size of a request's head, as most servers and proxies limit it.
+        max_head_bytes: Size of a request's head.
         max_body_bytes: Size of a request's body; applications have smaller limits.
         max_requests: Requests on one connection, so that other clients get a turn.
     """
@@ -188,12 +189,31 @@ class _Port(trio.abc.Listener[trio.SocketStream]):
                     request.deadline = self._ends_at
 
     async def accept(self) -> trio.SocketStream:
-        """Wait for a client, then for a slot; the others stay in the backlog."""
+        """
+        Wait for a client, then for a slot; the others stay in the backlog.
+
+        While all slots are taken, the client that has waited longest is disconnected;
+        never one whose request the application works on.
+        """
         await trio.lowlevel.wait_readable(self._listener.socket)
+        pause, now = self.limits.crowded_seconds, trio.current_time
         while self._taken >= self.limits.max_connections:
             # While others wait for a slot, no client keeps its own by cheap requests.
             self.keeps_connections = False
-            await self._free_a_slot()
+            longest = min(self._waits, key=self._waits.__getitem__, default=None)
+            until = math.inf if longest is None else self._waits[longest]
+            with trio.move_on_at(min(until, now() + pause)):
+                await self._freed.wait()
+                continue
+            if longest is None or self._waits.get(longest, math.inf) > now():
+                continue
+            del self._waits[longest]
+            longest.cancel()
+            most = self.limits.max_connections
+            _log.warning("port.crowded", setting=self._setting, max_connections=most)
+            # It leaves at once, unless the application has something to clear up.
+            with trio.move_on_after(pause):
+                await self._freed.wait()
         self.keeps_connections = True
         stream = await self._listener.accept()
         self._taken += 1
@@ -202,30 +222,6 @@ class _Port(trio.abc.Listener[trio.SocketStream]):
     async def aclose(self) -> None:
         """Close the listener."""
         await self._listener.aclose()
-
-    async def _free_a_slot(self) -> None:
-        """
-        Wait until a client leaves, or disconnect the one that has waited longest.
-
-        A connection whose request the application works on is never disconnected.
-        """
-        longest = min(self._waits, key=self._waits.__getitem__, default=None)
-        pause_ends_at = trio.current_time() + self.limits.crowded_seconds
-        with trio.move_on_at(min(self._waits.get(longest, math.inf), pause_ends_at)):
-            await self._freed.wait()
-            return
-        if longest is None or self._waits.get(longest, math.inf) > trio.current_time():
-            return
-        del self._waits[longest]
-        longest.cancel()
-        _log.warning(
-            "port.crowded",
-            setting=self._setting,
-            max_connections=self.limits.max_connections,
-        )
-        # It leaves at once, unless the application has something to clear up.
-        with trio.move_on_after(self.limits.crowded_seconds):
-            await self._freed.wait()
 
     @contextmanager
     def waiting(
@@ -317,7 +313,8 @@ class _Connection:
             if request is None:
                 return
             scope = self._start(request)
-            if self._port.upgrade is not None and _is_websocket(request):
+            fields = [(name, value.lower()) for name, value in request.headers]
+            if self._port.upgrade is not None and _WEBSOCKET in fields:
                 http.next_event()  # the end of the request
                 await self._port.upgrade(scope, self._stream, http.trailing_data[0])
                 return
@@ -444,7 +441,7 @@ class _Connection:
     # -- The client --------------------------------------------------------------------
 
     async def _body(self) -> tuple[bytes, bool]:
-        """Wait for more of the body; give what there is, and whether there is more."""
+        """Wait for more of the body; return it, and whether there is more."""
         if self._http.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=100, headers=[])
             await self._write(self._http.send(go_on) or b"")
@@ -455,7 +452,7 @@ class _Connection:
             await self._read(_BODY_READ_BYTES, self._port.limits.body_seconds)
 
     def _parsed_body(self) -> tuple[bytes, bool]:
-        """Give what has been read of the body, and whether that is its end."""
+        """Return what has been read of the body, and whether that is its end."""
         pieces: list[bytes] = []
         while True:
             event = self._http.next_event()
@@ -506,10 +503,3 @@ class _Connection:
 
 def _date() -> tuple[bytes, bytes]:
     return b"date", formatdate(usegmt=True).encode()
-
-
-def _is_websocket(request: h11.Request) -> bool:
-    return any(
-        name == b"upgrade" and value.lower() == b"websocket"
-        for name, value in request.headers
-    )

@@ -19,7 +19,6 @@ from urllib.parse import SplitResult
 import trio
 
 from bridge.errors import ConnectError, ListenError
-from bridge.http.tls import untrusted
 from bridge.settings import split_address
 
 
@@ -110,8 +109,11 @@ def os_reason(error: OSError) -> str:
 
 
 def _tls_reason(address: str, cause: BaseException | None) -> str:
-    if message := untrusted(address, cause):
-        return message
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {address} was not accepted: {cause.verify_message}"
+            " (for a private CA set pusher.ca_file, BRIDGE_PUSHER_CA_FILE)"
+        )
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
         return f"no TLS with {address}: {cause.reason or 'handshake failed'}"
     return f"{address} ended the connection during the TLS handshake"
