@@ -148,7 +148,7 @@ def _webhooks() -> Any:
     return SimpleNamespace(
         deliveries={(_ID, "taken"): 2, (_ID, "wrong_signature"): 1},
         events={(_ID, "job.processing"): 1, (_ID, "job.completed"): 1},
-        strangers=1,
+        unknown_account=1,
         last_terminal_at_us={_ID: NOW_US - 60_000_000},
     )
 
