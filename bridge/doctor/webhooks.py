@@ -18,7 +18,7 @@ from bridge.doctor.branch import Branch, Found
 from bridge.doctor.network import SOON_DAYS, days_left
 from bridge.doctor.remedies import ProblemError
 from bridge.errors import ListenError
-from bridge.http.server import open_socket
+from bridge.http.streams import open_socket
 from bridge.http.tls import server_tls
 from bridge.outbox.directory import look_at
 from bridge.settings import Account, Settings, WebhookSettings

@@ -107,7 +107,7 @@ class ApiClient:
     """
     Requests to dryAPI with a bearer token.
 
-    Within `async with` idle connections are kept for the next request; otherwise each
+    Within `async with` a connection is kept for the next request; otherwise each
     request opens its own.
 
     Args:
@@ -144,7 +144,7 @@ class ApiClient:
         self.timeout_seconds = timeout_seconds
         self._tls = tls or client_tls(None).current
         self._transport = transport or self._exchange
-        self._idle: list[_Connection] = []
+        self._kept: _Connection | None = None
         self._keeps = False
 
     async def __aenter__(self) -> Self:
@@ -158,8 +158,8 @@ class ApiClient:
         traceback: TracebackType | None,
     ) -> None:
         self._keeps = False
-        while self._idle:
-            await trio.aclose_forcefully(self._idle.pop().stream)
+        if self._kept is not None:
+            await trio.aclose_forcefully(self._kept.stream)
 
     def place(self, path: str) -> str:
         """Give an endpoint's address for messages: without user and password."""
@@ -213,42 +213,33 @@ class ApiClient:
 
     async def _exchange(self, request: Request) -> Response:
         tls = self._tls()
-        kept = await self._kept_connection(tls)
-        if kept is not None:
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.is_fresh and kept.tls is tls:
             try:
                 return await self._exchange_on(kept, request)
             except ApiError:
                 # The server may have closed it meanwhile, and has answered nothing.
                 if kept.has_received:
                     raise
+        elif kept is not None:
+            await trio.aclose_forcefully(kept.stream)
         try:
             stream = await open_stream(self._url, tls)
         except ConnectError as error:
             raise ApiError(str(error)) from error
         return await self._exchange_on(_Connection(stream, tls), request)
 
-    async def _kept_connection(self, tls: ssl.SSLContext) -> _Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.tls is tls and trio.current_time() < connection.expires_at:
-                return connection
-            await trio.aclose_forcefully(connection.stream)
-        return None
-
     async def _exchange_on(self, connection: _Connection, request: Request) -> Response:
-        is_reusable = False
         try:
             response = await connection.exchange(request)
-            is_reusable = self._keeps and connection.tls is self._tls()
-            is_reusable &= connection.is_reusable
+            is_current = self._keeps and connection.tls is self._tls()
+            if is_current and self._kept is None and connection.is_fresh:
+                self._kept = connection
         except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
             raise ApiError(str(error) or "it closed the connection") from error
         finally:
-            if not is_reusable:
+            if self._kept is not connection:
                 await trio.aclose_forcefully(connection.stream)
-        if is_reusable:
-            connection.expires_at = trio.current_time() + _IDLE_SECONDS
-            self._idle.append(connection)
         return response
 
 
@@ -258,14 +249,15 @@ class _Connection:
     def __init__(self, stream: trio.abc.Stream, tls: ssl.SSLContext) -> None:
         self.stream = stream
         self.tls = tls
-        self.expires_at = 0.0
         self.has_received = False
+        self._used_at = 0.0
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=2**20)
 
     @property
-    def is_reusable(self) -> bool:
+    def is_fresh(self) -> bool:
         """Whether another request may follow."""
-        return self._http.our_state is self._http.their_state is h11.DONE
+        is_done = self._http.our_state is self._http.their_state is h11.DONE
+        return is_done and trio.current_time() < self._used_at + _IDLE_SECONDS
 
     async def exchange(self, request: Request) -> Response:
         """Send a request and receive its response."""
@@ -297,6 +289,7 @@ class _Connection:
             name, text = raw_name.decode(), value.decode("latin-1")
             names[name] = f"{names[name]}, {text}" if name in names else text
         body = await self._body(request.max_bytes)
+        self._used_at = trio.current_time()
         return Response(event.status_code, names, body)
 
     async def _body(self, max_bytes: int) -> bytes | None:
@@ -346,8 +339,6 @@ class Authorizer:
     """
     Signatures for a channel, from `POST {api}/broadcasting/auth`.
 
-    When to ask again is decided by the session.
-
     Args:
         client: The client of the account.
         app_key: The key that the signature must be for.
@@ -379,7 +370,7 @@ class Authorizer:
         try:
             return await self._request(token, request)
         except AuthorizationError as error:
-            # The token may have been replaced in the meantime.
+            # The token may have been replaced meanwhile.
             renewed = self._client.token.reveal()
             if error.status != 401 or renewed == token:
                 raise
@@ -405,6 +396,7 @@ class Authorizer:
         status = response.status
         if status in _REFUSALS:
             raise AuthorizationError(_REFUSALS[status], status=status, terminal=True)
+        auth, problem = "", ""
         if response.is_redirect:
             problem = "is a redirect, which is not followed"
         elif status != 200:
@@ -418,16 +410,15 @@ class Authorizer:
                 problem = "has no string 'auth'"
             except (msgspec.MsgspecError, RecursionError, ValueError):
                 problem = "is not JSON"
-            else:
-                key, _, signature = auth.partition(":")
-                if key == self._app_key and signature:
-                    return auth
-                problem = f"is signed for another app than {_APP_KEY} names"
+        key, _, signature = auth.partition(":")
+        if key == self._app_key and signature:
+            return auth
+        problem = problem or f"is signed for another app than {_APP_KEY} names"
         after = response.headers.get("retry-after", "")
         wait = retry_after_seconds(after, datetime.now(UTC))
-        kind = response.content_type
         raise AuthorizationError(
-            f"the answer of {self._place} (HTTP {status}, {kind}) {problem}",
+            f"the answer of {self._place} (HTTP {status}, {response.content_type})"
+            f" {problem}",
             status=status,
             retry_after_seconds=wait and min(wait, _MAX_RETRY_AFTER_SECONDS),
         )

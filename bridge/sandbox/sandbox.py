@@ -21,7 +21,8 @@ from starlette.types import ASGIApp
 
 from bridge.errors import ListenError
 from bridge.http.hosts import HostCheck
-from bridge.http.server import Limits, open_socket, serve
+from bridge.http.server import Limits, serve
+from bridge.http.streams import open_socket
 from bridge.sandbox.api import (
     BodyTooLargeError,
     DryApi,

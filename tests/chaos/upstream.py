@@ -16,7 +16,8 @@ import trio.lowlevel
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from bridge.http.server import open_socket, serve
+from bridge.http.server import serve
+from bridge.http.streams import open_socket
 from bridge.sandbox import SandboxConfig
 from bridge.sandbox.api import DryApi
 from bridge.sandbox.config import Addresses, Plan, Statistics

@@ -148,9 +148,9 @@ def test_every_value_reaches_its_setting() -> None:
         environment = _common(_pods(chart.render(changed)))
         for path, setting in values.items():
             given = _got(changed, path)
-            if given is not None and setting.environment in environment:
+            if given is not None and setting.variables[0] in environment:
                 text = str(given).lower() if isinstance(given, bool) else str(given)
-                assert environment[setting.environment] == text, path
+                assert environment[setting.variables[0]] == text, path
                 reached.add(path)
 
     assert set(values) - reached == set()

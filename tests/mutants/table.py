@@ -115,7 +115,10 @@ MUTANTS = (
     Mutant(
         "10-webhook-before-commit",
         "A webhook is answered with 2xx before it is on disk.",
-        ("tests/webhooks/test_killed.py::test_a_kill_takes_nothing_that_was_answered",),
+        (
+            "tests/gaps/test_webhook_flood.py::test_kill_loses_nothing_that_was_answered",
+            "tests/gaps/test_webhooks.py::test_answer_waits_for_the_commit",
+        ),
     ),
     Mutant(
         "11-token-not-read-again",

@@ -1,7 +1,8 @@
-"""A process that floods a receiver with webhooks of every kind, good and bad.
+"""
+A process that floods a receiver with webhooks of every kind, good and bad.
 
-Started by `test_flood` with a port, numbers and a seed. It prints, as JSON, what each
-request was answered; what is right the test decides.
+`test_webhook_flood` starts it with a port, numbers and a seed. It prints how each
+request was answered, as JSON.
 """
 
 from __future__ import annotations
@@ -10,14 +11,24 @@ import random
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
 from typing import Literal, get_args
 
 import httpx  # noqa: TID251 - the flood is the sender
 import msgspec
 import trio
 
-from tests.webhooks.making import SECRET, body_of, completed, failed, processing, signed
+from tests.gaps.webhooks import (
+    CLIENT_ID,
+    PATH,
+    SECRET,
+    body_of,
+    completed,
+    failed,
+    in_pieces,
+    processing,
+    request_of,
+    signed,
+)
 
 
 Kind = Literal[
@@ -39,28 +50,30 @@ GENUINE = frozenset(KINDS[:5])
 
 _WEIGHTS = (50, 12, 12, 6, 2, 6, 3, 2, 2, 3, 2)
 
-_PATH = "/webhooks/dryapi"
 _LARGE = b" " * 150_000
+_PIECE_BYTES = 4096
 
+# dryAPI's retries, sooner: while all connections are in use, one may be closed before
+# its request.
 _TRIES = 10
 _PAUSE_SECONDS = 0.3
 
-# A slow client's next byte comes after so long.
+# Between the bytes of a slow client.
 _DRIP_SECONDS = 0.2
 
 
 class Answer(msgspec.Struct):
-    """What became of one request."""
+    """The answer to one request; its status is 0 if there was none."""
 
     kind: Kind
     job: str
     status: int
-    said: str
+    content: str
     seconds: float
 
 
 class Report(msgspec.Struct):
-    """What became of all."""
+    """All answers, and how many slow clients were disconnected."""
 
     answers: list[Answer]
     seconds: float
@@ -76,7 +89,7 @@ class _Flood:
         self._number = 0
 
     def plan(self, count: int) -> list[tuple[Kind, str, bytes]]:
-        """Choose what is sent: kind, job and body of each."""
+        """Choose kind, job and body of each request."""
         chosen = self._random.choices(KINDS, _WEIGHTS, k=count)
         return [(kind, *self._body(kind)) for kind in chosen]
 
@@ -87,14 +100,12 @@ class _Flood:
         job = f"{kind}-{self._number}"
         if kind == "unreadable":
             return job, f'no JSON: "{job}"'.encode()
-        about = self._random.choice(
-            [
-                ("job.completed", completed(job)),
-                ("job.failed", failed(job)),
-                ("job.processing", processing(job)),
-            ]
-        )
-        body = body_of(*about)
+        events = [
+            ("job.completed", completed(job)),
+            ("job.failed", failed(job)),
+            ("job.processing", processing(job)),
+        ]
+        body = body_of(*self._random.choice(events))
         if kind.startswith("too_large"):
             body += _LARGE
         if kind in GENUINE:
@@ -104,67 +115,52 @@ class _Flood:
     async def send(
         self, client: httpx.AsyncClient, kind: Kind, job: str, body: bytes
     ) -> None:
-        """Send one, and note the answer."""
+        """Send one, and keep the answer."""
         age = 301 if kind == "too_old" else 0
-        secret = "guessed" if kind == "wrong_signature" else SECRET
+        secret = "guessed" if kind == "wrong_signature" else f"{SECRET}-{CLIENT_ID}"
         headers = signed(body, time.time() - age, secret=secret)
         begun = trio.current_time()
-        status, said = 0, ""
+        status, content = 0, ""
         if kind.startswith("truncated"):
             await self._break_off(body, headers, is_chunked=kind != "truncated")
         else:
             is_chunked = kind in {"chunked", "too_large_chunked"}
-            # As dryAPI does, if not so soon: while all places are taken a connection
-            # may be ended just as the next request comes, or before its body has.
             for _ in range(_TRIES):
-                content = _chunks(body) if is_chunked else body
+                sent = in_pieces(body, _PIECE_BYTES) if is_chunked else body
                 try:
-                    answer = await client.post(_PATH, content=content, headers=headers)
+                    answer = await client.post(PATH, content=sent, headers=headers)
                 except httpx.TransportError as error:
-                    status, said = 0, repr(error)
+                    status, content = 0, repr(error)
                 else:
-                    status, said = answer.status_code, answer.text
+                    status, content = answer.status_code, answer.text
                 if status not in {0, 408, 503}:
                     break
                 await trio.sleep(_PAUSE_SECONDS)
         seconds = trio.current_time() - begun
-        self.answers.append(Answer(kind, job, status, said, seconds))
+        self.answers.append(Answer(kind, job, status, content, seconds))
 
     async def _break_off(
-        self, body: bytes, headers: Mapping[str, str], *, is_chunked: bool
+        self, body: bytes, headers: dict[str, str], *, is_chunked: bool
     ) -> None:
-        lines = [f"POST {_PATH} HTTP/1.1", "Host: bridge"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        # All of the body comes, and it is still not the whole request.
+        # The body is complete, and the request isn't.
+        framing = f"Content-Length: {len(body) + 1}"
         if is_chunked:
-            lines.append("Transfer-Encoding: chunked")
-            sent = b"%x\r\n%b\r\n" % (len(body), body)
-        else:
-            lines.append(f"Content-Length: {len(body) + 1}")
-            sent = body
-        stream = await trio.open_tcp_stream("127.0.0.1", self._port)
-        await stream.send_all("\r\n".join([*lines, "", ""]).encode() + sent)
-        await stream.aclose()
-
-
-async def _chunks(body: bytes) -> AsyncIterator[bytes]:
-    step = max(len(body) // 3, 4096)
-    for begin in range(0, len(body), step):
-        yield body[begin : begin + step]
+            framing = "Transfer-Encoding: chunked"
+            body = b"%x\r\n%b\r\n" % (len(body), body)
+        async with await trio.open_tcp_stream("127.0.0.1", self._port) as stream:
+            await stream.send_all(request_of(body, headers, framing))
 
 
 async def _drip(port: int, ended: list[int], number: int) -> None:
-    # The head, or after it the body, a byte at a time and never to its end.
-    head = f"POST {_PATH} HTTP/1.1\r\nHost: bridge\r\nContent-Length: 100000\r\n"
-    headers = signed(b"", time.time())
-    if number % 2:
-        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        head += "\r\n"
+    """Send a head, or the body behind it, byte by byte and without an end."""
+    headers = signed(b"", time.time()) if number % 2 else {}
+    head = request_of(b"", headers, "Content-Length: 100000")
+    if not number % 2:
+        head = head.removesuffix(b"\r\n")
     while True:
         try:
-            stream = await trio.open_tcp_stream("127.0.0.1", port)
-            async with stream:
-                await stream.send_all(head.encode())
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(head)
                 while True:
                     await stream.send_all(b"x")
                     await trio.sleep(_DRIP_SECONDS)
@@ -178,11 +174,11 @@ async def _main(port: int, count: int, connections: int, slow: int, seed: int) -
     flood = _Flood(port, seed)
     plan = flood.plan(count)
     ended: list[int] = []
-    # No TLS is spoken; to make a context for each client takes longer than the flood.
+    # Unused, but a context for each client takes longer than the flood.
     tls = ssl.create_default_context()
 
     async def work(number: int) -> None:
-        # One connection each: a pool of a thousand is searched for every request.
+        # A pool of a thousand connections would be searched for every request.
         async with httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False, verify=tls
         ) as client:
