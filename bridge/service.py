@@ -40,6 +40,7 @@ from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recorder import Recorder
 from bridge.settings import Settings
+from bridge.text import hide
 from bridge.threads import in_thread
 from bridge.tracing import open_tracing, secrets_in
 
@@ -89,7 +90,7 @@ async def run(
     """
     logs.configure(settings.log.format, settings.log.level)
     for text in secrets_in(os.environ):
-        logs.hide(text)
+        hide(text)
     for warning in warnings:
         _log.warning("settings.odd", detail=warning)
     # Each client of a port takes a descriptor, and brokers need some: 1024, as most
@@ -210,7 +211,6 @@ class _Service:
             self._healing.sources(),
         )
         nursery.start_soon(loop.beat)
-        nursery.start_soon(logs.report_repeats)
         health = Health(sources, partial(_metrics, sources))
         operations = self._settings.operations
         hosts = [operations.address[0], *names_of(operations.hosts)]

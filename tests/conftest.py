@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 import structlog
 
-from bridge import redaction
+from bridge import text
 from tests.kit import broker, cache, downloads, npm, publisher
 from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.kit.kafka import KafkaServer
@@ -340,9 +340,9 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     # A process hides its secrets for good.
-    redactor = redaction._redactor  # noqa: SLF001 - nobody else may forget them
+    redactor = text._redactor  # noqa: SLF001 - nobody else may forget them
     monkeypatch.setattr(redactor, "_values", {})
-    monkeypatch.setattr(redactor, "_forms", ())
+    monkeypatch.setattr(redactor, "_spellings", ())
     yield
     for handler in root.handlers[:]:
         root.removeHandler(handler)

@@ -23,6 +23,7 @@ from bridge.doctor import Report, as_json, check, refused_settings, show
 from bridge.errors import ConfigError, ExitCode
 from bridge.operations import logs
 from bridge.settings import Scope, load
+from bridge.text import redact
 
 
 __all__ = ["command"]
@@ -84,9 +85,9 @@ def _redacted(report: Report) -> Report:
     lines = tuple(
         msgspec.structs.replace(
             line,
-            subject=logs.redact(line.subject),
-            detail=logs.redact(line.detail),
-            remedy=logs.redact(line.remedy),
+            subject=redact(line.subject),
+            detail=redact(line.detail),
+            remedy=redact(line.remedy),
         )
         for line in report.lines
     )

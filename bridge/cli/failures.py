@@ -21,8 +21,8 @@ from bridge.errors import (
     OutboxError,
     RefusedError,
 )
-from bridge.redaction import redact
 from bridge.settings import all_settings
+from bridge.text import redact
 
 
 __all__ = ["MissingExtraError", "report", "report_usage", "show_defect", "telling"]

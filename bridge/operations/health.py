@@ -23,7 +23,7 @@ from starlette.types import ASGIApp
 
 from bridge.http.hosts import HostCheck
 from bridge.operations.sources import SessionStatistics, Sources, TopicFinding
-from bridge.redaction import redact
+from bridge.text import redact
 
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from typing import Any, Final
 import msgspec
 
 from bridge.errors import ConfigError
-from bridge.redaction import hide
 from bridge.settings.catalog import (
     Kind,
     Setting,
@@ -39,6 +38,7 @@ from bridge.settings.sources import (
     read_file,
     read_flags,
 )
+from bridge.text import hide
 
 
 __all__ = ["EffectiveSetting", "Inspection", "Loaded", "Scope", "inspect", "load"]

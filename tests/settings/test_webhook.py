@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.redaction import redact
 from bridge.settings import Loaded, Scope, load
+from bridge.text import redact
 from tests.settings.starts import NEEDED, Wrong, check, environment
 
 

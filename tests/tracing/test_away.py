@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export import SpanExporter  # noqa: TID251 - likewi
 
 from bridge.events.record import Envelope, Record
 from bridge.operations import logs
+from bridge.text import hide
 from bridge.tracing import secrets_in
 from bridge.tracing.sdk import Tracing
 
@@ -62,7 +63,7 @@ async def test_nobody_waits_for_a_collector(
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
         for text in secrets_in(environ):
-            logs.hide(text)
+            hide(text)
         before = set(threading.enumerate())
         exporter = OTLPSpanExporter()
         tracing = Tracing("bridge-1", exporter)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from bridge.redaction import Redactor
+from bridge.text import Redactor
 
 
 @pytest.fixture
