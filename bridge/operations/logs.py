@@ -78,7 +78,11 @@ def configure(
     is_terminal = stream.isatty()
     if format is None:
         format = "console" if is_terminal else "json"  # noqa: A001 - as above
-    render = [_describe_exception, _clean, structlog.processors.JSONRenderer()]
+    render: list[Processor] = [
+        _describe_exception,
+        _clean,
+        structlog.processors.JSONRenderer(),
+    ]
     if format == "console":
         console = structlog.dev.ConsoleRenderer(
             # https://no-color.org: set and not empty.
@@ -88,8 +92,8 @@ def configure(
         render = [_print_exception, _clean, console]
 
     handler = logging.StreamHandler(stream)
-    processors: list[Processor] = [_name_fields, *render]
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=processors))
+    render.insert(0, _name_fields)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=render))
     handler.addFilter(RepeatFilter(clock))
     handler.addFilter(_without_traceback)
     root = logging.getLogger()
@@ -137,7 +141,8 @@ def _name_fields(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     }
     if repeats := getattr(record, "repeats", 0):
         named["repeats"] = repeats
-    return named | {name: event[name] for name in event if name not in named}
+    named.update({name: event[name] for name in event if name not in named})
+    return named
 
 
 _describe = ExceptionDictTransformer(show_locals=False, max_frames=_MOST_FRAMES)
