@@ -15,10 +15,9 @@ _LAYERS = (
     {"errors", "threads"},
     {"events", "settings"},
     {"http", "outbox"},
-    {"kafka", "pusher", "reconciliation", "recovery", "registry"}
-    | {"sandbox", "tracing", "webhooks"},
-    {"accounts", "consumer", "contract", "operations"},
-    {"board", "framing", "healing"},
+    {"gaps", "kafka", "pusher", "sandbox", "tracing"},
+    {"accounts", "consumer", "operations", "schemas"},
+    {"board", "healing"},
     {"doctor", "replay", "service"},
     {"cli"},
     {"__main__"},
@@ -30,10 +29,7 @@ _IMPORTERS = {
     "asyncio": {"kafka"},
     "aiokafka": {"kafka"},
     "opentelemetry": {"tracing/sdk.py"},
-    "httpx": {
-        *("kafka/tokens.py", "registry/client.py"),
-        *("sandbox/simulation.py", "sandbox/webhooks.py"),
-    },
+    "httpx": {"http/post.py", "sandbox/simulation.py", "sandbox/webhooks.py"},
 }
 
 

@@ -16,9 +16,9 @@ import msgspec
 import trio
 
 from bridge.events.record import Record
-from bridge.framing import framing_of
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
+from bridge.schemas.registry import SchemaRegistry
 from bridge.settings import Settings
 
 
@@ -60,6 +60,9 @@ class Writer:
     def __init__(
         self, settings: Settings, directory: OutboxDirectory, dead_letter_topic: str
     ) -> None:
+        registry = None
+        if settings.schema_registry.url is not None:
+            registry = SchemaRegistry(settings)
         self._outbox = Outbox(
             directory, msgspec.structs.replace(settings.outbox, dir=directory.path)
         )
@@ -75,7 +78,7 @@ class Writer:
             dead_letter_topic=dead_letter_topic,
             max_dead_letter_bytes=settings.limits.dead_letter_bytes,
             delivery=settings.delivery,
-            wire_format=framing_of(settings),
+            wire_format=registry,
         )
         self._relay_ended = trio.Event()
 
