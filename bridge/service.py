@@ -41,12 +41,11 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recorder import Recorder
 from bridge.settings import Settings
 from bridge.threads import in_thread
-from bridge.tracing import open_tracing, secrets_in
+from bridge.tracing import Tracing, open_tracing, secrets_in
 
 
 if TYPE_CHECKING:
     from bridge.operations.metrics import Metrics
-    from bridge.tracing.sdk import Tracing
 
 
 __all__ = ["run"]

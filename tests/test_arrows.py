@@ -28,7 +28,7 @@ _IMPORTERS = {
     "sqlite3": {"outbox"},
     "asyncio": {"kafka"},
     "aiokafka": {"kafka"},
-    "opentelemetry": {"tracing/sdk.py"},
+    "opentelemetry": {"tracing.py"},
     "httpx": {"http/post.py", "sandbox/simulation.py", "sandbox/webhooks.py"},
 }
 

@@ -23,7 +23,7 @@ from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.reader import ConsumedRecord
 from bridge.replay.shaping import Shaping
 from bridge.settings import Settings
-from bridge.tracing.sdk import Tracing
+from bridge.tracing import Tracing
 from tests.gaps.books import NOW_US, Books
 from tests.outbox.making import judged
 from tests.rules.images import KINDS, data_uri, image
