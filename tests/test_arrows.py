@@ -16,9 +16,9 @@ _LAYERS = (
     {"events", "settings"},
     {"http", "outbox"},
     {"gaps", "kafka", "pusher", "sandbox", "tracing"},
-    {"accounts", "consumer", "operations", "schemas"},
-    {"board", "healing"},
-    {"doctor", "replay", "service"},
+    {"accounts", "operations", "schemas"},
+    {"consumer", "healing"},
+    {"board", "doctor", "service"},
     {"cli"},
     {"__main__"},
 )

@@ -49,7 +49,7 @@ def test_a_start_imports_nothing_that_it_may_not_use() -> None:
     unused = {
         *("aws_msk_iam_sasl_signer", "opentelemetry", "prometheus_client"),
         *("bridge.board", "bridge.consumer", "bridge.doctor"),
-        *("bridge.operations.metrics", "bridge.schemas", "bridge.replay"),
+        *("bridge.operations.metrics", "bridge.schemas"),
         "bridge.sandbox",
     }
     code = (
