@@ -148,7 +148,7 @@ lint: $(STAMP) ## report what is wrong with style, spelling and generated files;
 	@$(BIN)/ruff check --quiet --preview --select PLC2701 tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/codespell
-	@$(BIN)/python -m bridge.contract --check
+	@$(BIN)/python -m bridge.schemas --check
 	@$(BIN)/python -m bridge.settings.document --check
 	@$(BIN)/python -m tests.pusher.conformance
 	@$(BIN)/python -m tests.operations.page --check
@@ -165,7 +165,7 @@ types: $(STAMP) ## mypy, strict, tests and examples included
 check: lint types cover-protocol test test-all ## all that CI demands, and more
 
 schemas: $(STAMP) ## write schemas/ and docs/contract-reference.md anew from the types
-	@$(BIN)/python -m bridge.contract
+	@$(BIN)/python -m bridge.schemas
 
 docs: $(STAMP) ## write docs/settings.md and docs/metrics.md from the code
 	@$(BIN)/python -m bridge.settings.document

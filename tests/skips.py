@@ -14,7 +14,7 @@ MAY_SKIP: dict[tuple[str, str], str] = {
     ("tests/e2e/test_refused_starts.py", "calls Linux's prctl"): _LINUX,
     ("tests/operations/test_metrics.py", "reads /proc"): _LINUX,
     ("tests/http/test_port.py", "no IPv6"): "containers may have none",
-    ("tests/registry/test_registry.py", "the command needs jq"): (
+    ("tests/schemas/test_registry.py", "the command needs jq"): (
         "a command of the docs; the bridge itself needs neither program"
     ),
     ("tests/helm/", "no helm on the PATH"): (

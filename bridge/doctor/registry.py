@@ -1,7 +1,7 @@
 """
 The Schema Registry, if one is set: whether it has the schemas of the topics.
 
-It is given none. How it is asked stands in `bridge.registry`.
+It is given none. How it is asked stands in `bridge.schemas.registry`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 from bridge.doctor.branch import Branch
 from bridge.doctor.remedies import ProblemError
 from bridge.errors import ExitCode, RegistryUnknownSchemaError
-from bridge.framing import framing_of
+from bridge.schemas.registry import SchemaRegistry
 from bridge.settings import Settings
 
 
@@ -51,10 +51,11 @@ async def walk_registry(branch: Branch, settings: Settings) -> None:
         timeout_seconds=min(given.timeout_seconds, 0.9 * _SECONDS),
     )
     with branch, branch.step("schema_registry", _SECONDS) as found:
-        framing = framing_of(msgspec.structs.replace(settings, schema_registry=asking))
-        assert framing is not None
+        registry = SchemaRegistry(
+            msgspec.structs.replace(settings, schema_registry=asking)
+        )
         try:
-            prefix = await framing.prefix(branch.subject)
+            prefix = await registry.prefix(branch.subject)
         except RegistryUnknownSchemaError:
             if not given.register:
                 raise

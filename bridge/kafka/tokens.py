@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 from weakref import WeakKeyDictionary
 
-import httpx
 import msgspec
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import KafkaConnectionError
 
-from bridge import __version__
 from bridge.errors import (
     BridgeError,
     ConfigError,
@@ -33,7 +30,7 @@ from bridge.errors import (
     KafkaRefusedError,
     KafkaUnreachableError,
 )
-from bridge.kafka.answers import causes
+from bridge.http.post import NoResponseError, basic_credentials, post
 from bridge.kafka.loop import in_daemon_thread
 from bridge.kafka.security import authorities
 from bridge.settings import KafkaSettings, split_extensions
@@ -237,66 +234,43 @@ async def _fetch(settings: KafkaSettings) -> Token:
 
 
 async def _ask(settings: KafkaSettings, secret: str) -> _Answer:
-    url = settings.sasl_oauth_token_url
-    try:
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
-            return await _exchange(settings, secret)
-    except TimeoutError as error:
-        raise KafkaUnreachableError(
-            f"the token endpoint {url} gave no answer within {_TIMEOUT_SECONDS:g} s;"
-            " the bridge asks again"
-        ) from error
-    except httpx.HTTPError as error:
-        if (refusal := _uncertified(error, settings)) is not None:
-            raise refusal from error
-        reason = str(error) or type(error).__name__
-        raise KafkaUnreachableError(
-            f"the token endpoint {url} can't be asked: {reason}."
-            " kafka.sasl_oauth_token_url (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL) says where"
-            " it is"
-        ) from error
-
-
-async def _exchange(settings: KafkaSettings, secret: str) -> _Answer:
+    url, client_id = settings.sasl_oauth_token_url, settings.sasl_oauth_client_id
+    assert url is not None
+    assert client_id is not None
     form = {"grant_type": "client_credentials"}
     if settings.sasl_oauth_scope is not None:
         form["scope"] = settings.sasl_oauth_scope
     if settings.sasl_oauth_audience is not None:
         form["audience"] = settings.sasl_oauth_audience
-    assert settings.sasl_oauth_token_url is not None
-    assert settings.sasl_oauth_client_id is not None
-    # Read each time: certificates are exchanged too.
-    tls = authorities("kafka.sasl_oauth_ca_file", settings.sasl_oauth_ca_file)
-    # One client for one request: requests are rare, and nothing stays open.
-    # trust_env off: a proxy or .netrc of the environment must not meet the secret.
-    async with (
-        httpx.AsyncClient(
-            verify=tls,
-            # RFC 6749, section 2.3.1: both are encoded as forms are.
-            auth=(quote_plus(settings.sasl_oauth_client_id), quote_plus(secret)),
-            timeout=None,  # noqa: S113 - the caller's scope is the timeout
-            trust_env=False,
-            follow_redirects=False,
-        ) as client,
-        client.stream(
-            "POST",
-            settings.sasl_oauth_token_url,
-            data=form,
-            headers={
+    # RFC 6749, section 2.3.1: both are encoded as forms are.
+    credentials = basic_credentials(quote_plus(client_id), quote_plus(secret))
+    try:
+        status, body = await post(
+            url,
+            urlencode(form).encode(),
+            {
                 "Accept": "application/json",
-                # What is compressed could be far larger than what is counted.
-                "Accept-Encoding": "identity",
-                "User-Agent": f"dryapi-kafka-bridge/{__version__}",
+                "Authorization": f"Basic {credentials}",
+                "Content-Type": "application/x-www-form-urlencoded",
             },
-        ) as response,
-    ):
-        received = bytearray()
-        async for chunk in response.aiter_raw():
-            received += chunk
-            if len(received) > _MOST_BODY_BYTES:
-                await response.aclose()
-                break
-        return _Answer(response.status_code, bytes(received))
+            # Read each time: certificates are replaced too.
+            tls=authorities("kafka.sasl_oauth_ca_file", settings.sasl_oauth_ca_file),
+            timeout_seconds=_TIMEOUT_SECONDS,
+            max_bytes=_MOST_BODY_BYTES,
+        )
+    except NoResponseError as error:
+        if error.certificate is not None:
+            raise KafkaRefusedError(
+                f"the certificate of the token endpoint {url} was not accepted:"
+                f" {error.certificate}. A private authority goes into"
+                " kafka.sasl_oauth_ca_file (BRIDGE_KAFKA_SASL_OAUTH_CA_FILE)."
+            ) from error
+        raise KafkaUnreachableError(
+            f"the token endpoint {url} {error}; the bridge asks again."
+            " kafka.sasl_oauth_token_url (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL) says where"
+            " it is"
+        ) from error
+    return _Answer(status, body)
 
 
 def _token(settings: KafkaSettings, answer: _Answer) -> Token:
@@ -340,18 +314,3 @@ def _refusal(settings: KafkaSettings, answer: _Answer) -> KafkaError:
         " kafka.sasl_oauth_audience (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL, ..._SCOPE,"
         " ..._AUDIENCE)."
     )
-
-
-def _uncertified(
-    error: httpx.HTTPError, settings: KafkaSettings
-) -> KafkaRefusedError | None:
-    """Find out whether the endpoint's certificate was the reason."""
-    for cause in causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return KafkaRefusedError(
-                f"the certificate of the token endpoint {settings.sasl_oauth_token_url}"
-                f" was not accepted: {cause.verify_message.rstrip('.')}. A private"
-                " authority goes into kafka.sasl_oauth_ca_file"
-                " (BRIDGE_KAFKA_SASL_OAUTH_CA_FILE)."
-            )
-    return None

@@ -18,7 +18,7 @@ from tests.doctor.holes import deaf_port
 from tests.kit.dryapi import AUTH, STATUS
 from tests.kit.publisher import App, Soketi
 from tests.outbox.making import append, numbered, opened
-from tests.registry.scripted import Reply, ScriptedRegistry, failure
+from tests.schemas.scripted import Reply, ScriptedRegistry, failure
 
 
 # Variables that are others than those of a bridge that works; None for one that goes.

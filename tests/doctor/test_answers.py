@@ -16,7 +16,7 @@ from bridge.doctor import Outcome
 from tests.doctor.ground import Ground, details, only_remarkable, remarkable
 from tests.doctor.planting import NO_SUBJECT, registry
 from tests.kafka.relay.faults import intercept
-from tests.registry.scripted import Asked, Reply, ScriptedRegistry
+from tests.schemas.scripted import Asked, Reply, ScriptedRegistry
 
 
 # The first test waits for brokers to start, on a machine that others use.

@@ -49,7 +49,7 @@ from tests.kit.authorities import Authority
 from tests.kit.dryapi import AUTH, STATUS
 from tests.kit.guarded import GuardedKafka
 from tests.kit.publisher import Soketi
-from tests.registry.scripted import Reply
+from tests.schemas.scripted import Reply
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from collections import defaultdict
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from bridge.contract import text_of
 from bridge.errors import DeadLetterReason
 from bridge.events import header_names as names
 from bridge.events.job_status import Change
 from bridge.gaps.gap import GapCause
-from tests.contract.real_records import Written, written
+from bridge.schemas.json_schema import SCHEMAS
+from tests.schemas.real_records import Written, written
 
 
 # By topic: of headers, and of values where they have one.
@@ -43,14 +43,12 @@ def test_every_record_conforms(records: dict[str, list[Written]]) -> None:
     """An independent validator takes all headers and values, and knows each header."""
     assert records.keys() == _HEADERS.keys()
     for topic, name in _HEADERS.items():
-        schema = json.loads(text_of(name)) | {"additionalProperties": False}
+        schema = SCHEMAS[name] | {"additionalProperties": False}
         judge = Draft202012Validator(schema, format_checker=FormatChecker())
         for record in records[topic]:
             judge.validate(record.headers)
     for topic, name in _VALUES.items():
-        judge = Draft202012Validator(
-            json.loads(text_of(name)), format_checker=FormatChecker()
-        )
+        judge = Draft202012Validator(SCHEMAS[name], format_checker=FormatChecker())
         for record in records[topic]:
             judge.validate(json.loads(record.value))
 
@@ -60,7 +58,7 @@ def test_schemas_name_no_header_that_is_never_written(
 ) -> None:
     """Each header that is described is in some record, and what must be, in all."""
     for topic, name in _HEADERS.items():
-        schema = json.loads(text_of(name))
+        schema = SCHEMAS[name]
         sets = [record.headers.keys() for record in records[topic]]
         assert set().union(*sets) == schema["properties"].keys(), topic
         assert set.intersection(*map(set, sets)) == set(schema["required"]), topic
@@ -72,7 +70,7 @@ def test_words_of_lists_are_written_and_explained(
     """Each word that a header can have is written, and named in its description."""
     seen: dict[str, set[str]] = {name: set() for name in _WORDS}
     for topic, schema in _HEADERS.items():
-        members = json.loads(text_of(schema))["properties"]
+        members = SCHEMAS[schema]["properties"]
         for record in records[topic]:
             for name in seen.keys() & record.headers.keys():
                 words = record.headers[name].split(",")

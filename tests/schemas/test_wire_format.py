@@ -28,7 +28,7 @@ from tests.kafka.relay.relaying import (
 )
 from tests.kit.broker import KafkaBroker
 from tests.kit.registry import RegistryServer
-from tests.registry.scripted import made
+from tests.schemas.scripted import made
 
 
 _DOCS = Path(__file__).parents[2] / "docs" / "schema-registry.md"

@@ -14,9 +14,8 @@ from typing import Any
 
 import anyio
 
-from bridge.contract import text_of
-from bridge.registry import SchemaRegistry, TopicSchema
-from bridge.settings import SchemaRegistrySettings
+from bridge.schemas.registry import SchemaRegistry
+from bridge.settings import SchemaRegistrySettings, Settings
 
 
 @dataclass(frozen=True)
@@ -94,18 +93,10 @@ class ScriptedRegistry:
             self._server.server_close()
 
 
-JOB_STATUS = TopicSchema(text_of("job-status"), "job-status.schema.json")
-
-
-def made(
-    url: str | None,
-    topic: str = "jobs",
-    schema: TopicSchema = JOB_STATUS,
-    **changes: object,
-) -> SchemaRegistry:
-    """Make the client of a registry, for one topic."""
-    settings = SchemaRegistrySettings(url=url, **changes)  # type: ignore[arg-type]
-    return SchemaRegistry(settings, {topic: schema})
+def made(url: str, topic: str = "jobs", **changes: object) -> SchemaRegistry:
+    """Make a client for the records of jobs on one topic."""
+    own = SchemaRegistrySettings(url=url, **changes)  # type: ignore[arg-type]
+    return SchemaRegistry(Settings(topic=topic, schema_registry=own))
 
 
 def prefix_of(registry: SchemaRegistry, topic: str = "jobs") -> bytes:

@@ -20,9 +20,9 @@ from confluent_kafka.schema_registry import (
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 from bridge.errors import RegistryRefusedError
-from bridge.registry.schema import SubjectNaming
+from bridge.schemas.json_schema import text_of
 from tests.kit.registry import RegistryServer
-from tests.registry.scripted import JOB_STATUS, made, prefix_of
+from tests.schemas.scripted import made, prefix_of
 
 
 _ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def test_a_schema_is_registered_once_under_its_subject(
     registry: RegistryServer,
     client: SchemaRegistryClient,
     name: str,
-    naming: SubjectNaming,
+    naming: str,
     strategy: Callable[[SerializationContext, str], str],
 ) -> None:
     """By Confluent's strategies; who asks again needs no right to register."""
@@ -71,16 +71,19 @@ def test_a_schema_is_registered_once_under_its_subject(
     assert latest.schema_id is not None
     assert prefix == b"\0" + latest.schema_id.to_bytes(4, "big")
     assert latest.schema.schema_type == "JSON"
-    assert latest.schema.schema_str == JOB_STATUS.text
+    assert latest.schema.schema_str == text_of("job-status")
 
 
 def test_what_another_writer_registered_is_found(
     registry: RegistryServer, client: SchemaRegistryClient, name: str
 ) -> None:
     """An older version of the subject counts as well as the latest."""
-    schema_id = client.register_schema(f"{name}-value", Schema(JOB_STATUS.text, "JSON"))
-    later = JOB_STATUS.text.replace('"Job status"', '"Job status, later"')
-    assert later != JOB_STATUS.text
+    text = text_of("job-status")
+    schema_id = client.register_schema(
+        f"{name}-value", Schema(text_of("job-status"), "JSON")
+    )
+    later = text_of("job-status").replace('"Job status"', '"Job status, later"')
+    assert later != text
     client.register_schema(f"{name}-value", Schema(later, "JSON"))
 
     assert prefix_of(made(registry.url, name), name)[1:] == schema_id.to_bytes(4, "big")

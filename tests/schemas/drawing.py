@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -41,12 +42,17 @@ def _integers(schema: Any) -> st.SearchStrategy[Any]:
 
 
 def _texts(schema: Any) -> st.SearchStrategy[str]:
+    """Draw the longest text often, as with numbers."""
     longest, pattern = schema.get("maxLength"), schema.get("pattern")
-    if pattern is None:
-        texts = st.text(min_size=schema.get("minLength", 0), max_size=longest)
-        return texts if longest is None else st.just("x" * longest) | texts
-    texts = st.from_regex(pattern.removesuffix("$") + r"\Z", fullmatch=True)
-    return texts if longest is None else texts.filter(lambda text: len(text) <= longest)
+    texts = st.text(min_size=schema.get("minLength", 0), max_size=longest)
+    if pattern is not None:
+        texts = st.from_regex(pattern.removesuffix("$") + r"\Z", fullmatch=True)
+    if longest is None:
+        return texts
+    texts = texts.filter(lambda text: len(text) <= longest)
+    limit = "1" * longest
+    is_valid = pattern is None or re.search(pattern, limit)
+    return st.just(limit) | texts if is_valid else texts
 
 
 @st.composite

@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: TI
 )
 
 from bridge.consumer.dead_letters.letter import as_letter
+from bridge.consumer.replay import shaper
 from bridge.events import dead_letter
 from bridge.events import header_names as names
 from bridge.events.intake import strip_preview
@@ -21,9 +22,8 @@ from bridge.events.record import Origin, Record, StoredRecord
 from bridge.gaps.gap import GapCause
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.reader import ConsumedRecord
-from bridge.replay.shaping import Shaping
 from bridge.settings import Settings
-from bridge.tracing.sdk import Tracing
+from bridge.tracing import Tracing
 from tests.gaps.books import NOW_US, Books
 from tests.outbox.making import judged
 from tests.rules.images import KINDS, data_uri, image
@@ -135,7 +135,7 @@ def _replayed(letter: Record) -> Iterator[Record]:
         _DEAD_LETTERS, 0, 17, 0, letter.key, letter.value, headers
     )
     settings = Settings(topic="jobs", previews="topic")
-    shaped = Shaping(settings, _DEAD_LETTERS).shape(as_letter(consumed))
+    shaped = shaper(settings, _DEAD_LETTERS)(as_letter(consumed))
     assert not isinstance(shaped, str)
     yield from shaped.records
 

@@ -20,9 +20,9 @@ from bridge.errors import (
     RegistryRefusedError,
     RegistryUnreachableError,
 )
+from bridge.schemas.json_schema import text_of
 from bridge.settings import Secret
-from tests.registry.scripted import (
-    JOB_STATUS,
+from tests.schemas.scripted import (
     Asked,
     Reply,
     ScriptedRegistry,
@@ -63,7 +63,7 @@ def test_a_schema_is_looked_up_before_it_is_registered() -> None:
     (asked,) = registry.asked
     assert asked.path == "/subjects/jobs-value"
     assert asked.headers["Content-Type"] == "application/vnd.schemaregistry.v1+json"
-    assert asked.body == {"schemaType": "JSON", "schema": JOB_STATUS.text}
+    assert asked.body == {"schemaType": "JSON", "schema": text_of("job-status")}
     assert "Authorization" not in asked.headers
 
 
@@ -136,6 +136,22 @@ def test_no_error_shows_the_password() -> None:
     while error is not None:
         assert _PASSWORD not in repr(error)
         error = error.__cause__ or error.__context__
+
+
+def test_credentials_that_a_registry_repeats_are_masked() -> None:
+    """The header holds the password too, in an encoding that anyone can undo."""
+
+    def answer(asked: Asked) -> Reply:
+        return failure(401, 40101, f"denied: {asked.headers['Authorization']}")
+
+    with (
+        ScriptedRegistry(answer).serving() as registry,
+        pytest.raises(RegistryRefusedError) as caught,
+    ):
+        prefix_of(made(registry.url, **bob()))
+
+    assert "denied: Basic ***" in str(caught.value)
+    assert _basic(f"bob:{_PASSWORD}").split()[1] not in repr(caught.value)
 
 
 def test_a_password_that_was_exchanged_is_read_again(tmp_path: Path) -> None:
