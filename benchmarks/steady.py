@@ -1,38 +1,35 @@
 """
-Whether a bridge under a steady load keeps its memory: 1,000 events/s of jobs that end.
+`make steady`: whether a bridge's memory stays the same under a steady load.
 
-A real soketi publishes to it, a real Kafka takes its records. It fails if, after the
-first ten minutes, resident memory moves by 5 MB or more, or if events are left behind.
+A real soketi publishes jobs that end, 500 at a time, ten events each; a real Kafka
+takes the records. It fails if, once ten minutes have passed (half the time of a shorter
+run), resident memory moves by 5 MB or more, or if events are missing at the end.
 """
 
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import sys
 import tempfile
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+import httpx  # noqa: TID251 - the publisher's errors
 import psutil
+import trio
 
-from benchmarks.amounts import seconds
-from benchmarks.telling import say
-from benchmarks.traffic import EVENT, channel_of
-from tests.kit.bridge_process import BridgeProcess, Metrics
-from tests.kit.dryapi import DryApi
+from benchmarks.load import CHANNEL, CLIENT_ID, EVENT
+from benchmarks.program import RunError, conclude, count, run_trio, say, seconds
+from benchmarks.run import PARTITIONS
+from benchmarks.soketi import SoketiSource, soketi_running
+from tests.kit.bridge_process import BridgeProcess
 from tests.kit.kafka import KafkaServer
-from tests.kit.publisher import Soketi
-from tests.kit.soketi import SoketiServer
+from tests.kit.process import ProcessError
+from tests.kit.publisher import Event, SoketiError
 
-
-_CLIENT_ID = "steady"
-_PARTITIONS = 6
 
 # An hour's records would be three gigabytes.
 _KEPT = {"retention.bytes": "50000000", "segment.bytes": "20000000"}
@@ -40,162 +37,48 @@ _KEPT = {"retention.bytes": "50000000", "segment.bytes": "20000000"}
 # Pusher's HTTP API takes so many events a call.
 _BATCH = 10
 
-# Jobs that run at the same time, and what each says until it has ended.
+# Jobs that run at the same time, and the events of each until it has ended.
 _JOBS = 500
 _STEPS = 10
 
 _LOOK_SECONDS = 60.0
+_LEAST_LOOKS = 10
 _WARM_SECONDS = 600.0
 _END_SECONDS = 30.0
-_HTTP_SECONDS = 10.0
+
+# Of the events that are due; soketi may be behind for a while.
+_LEAST_SHARE = 0.9
 
 _MB = 10**6
 _MOST_BYTES = 5 * _MB
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Run, print memory each minute, and judge.
+class _Publishing:
+    """Publishes at a rate over one connection; `accepted` counts what soketi took."""
 
-    Returns:
-        0; 1 if memory moved, or events were left behind.
-    """
-    options = _options(arguments)
-    topic = f"steady-{uuid.uuid4().hex[:12]}"
-    with (
-        tempfile.TemporaryDirectory(prefix="bridge-steady-") as folder,
-        KafkaServer() as kafka,
-        SoketiServer() as soketi,
-        DryApi(soketi, {_CLIENT_ID: "any"}).serving() as dryapi,
-    ):
-        names = {topic: _PARTITIONS, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
-        kafka.create_topics(names, _KEPT)
-        settings = {
-            "CLIENT_ID": _CLIENT_ID,
-            "API_TOKEN": "any",
-            "API_URL": dryapi.url,
-            "PUSHER_URL": soketi.url,
-            "PUSHER_APP_KEY": soketi.app.key,
-            "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
-            "DELIVERY": options.delivery,
-        }
-        bridge = BridgeProcess(Path(folder) / "bridge", topic, settings)
-        with _running(bridge):
-            return _measure(bridge, soketi, options.rate, options.seconds)
-
-
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.steady",
-        description="Watch a bridge's memory under a steady load.",
-    )
-    parser.add_argument(
-        "--for", type=seconds, default="1h", dest="seconds", help="such as 20m or 1h"
-    )
-    parser.add_argument("--rate", type=float, default=1000.0, help="events a second")
-    modes = ("idempotent", "transactional")
-    parser.add_argument("--delivery", choices=modes, default=modes[0])
-    return parser.parse_args(arguments)
-
-
-@contextmanager
-def _running(bridge: BridgeProcess) -> Iterator[None]:
-    bridge.start()
-    try:
-        if not _until(lambda: (bridge.get("/readyz") or (0, ""))[0] == http.client.OK):
-            raise SystemExit(f"the bridge isn't ready: {bridge.all_output}")
-        yield
-    finally:
-        bridge.kill()
-
-
-def _measure(bridge: BridgeProcess, soketi: Soketi, rate: float, runs: float) -> int:
-    process = psutil.Process(bridge.pid)
-    rest = process.memory_info().rss
-    publishing = _Publishing(soketi, rate)
-    say(f"at rest {rest / _MB:.1f} MB; {rate:,.0f} events/s for {runs / 60:g} minutes")
-    samples: list[tuple[float, int]] = []
-    began = time.monotonic()
-    publishing.start()
-    while (passed := time.monotonic() - began) < runs:
-        time.sleep(min(_LOOK_SECONDS, runs - passed))
-        rss, at = process.memory_info().rss, time.monotonic() - began
-        samples.append((at, rss))
-        times = process.cpu_times()
-        cost = (times.user + times.system) / max(publishing.taken, 1) * 1e6
-        say(
-            f"{at / 60:6.1f} min {rss / _MB:6.1f} MB {publishing.taken:>10,} events"
-            f" {cost:5.0f} us CPU each"
-        )
-    publishing.stop()
-    findings = publishing.findings
-    if publishing.taken < rate * runs * 0.9:
-        findings.append(f"soketi took only {publishing.taken:,} events")
-
-    def published() -> int:
-        answer = bridge.get("/metrics")
-        return 0 if answer is None else Metrics(answer[1]).published
-
-    if not _until(lambda: published() >= publishing.taken):
-        findings.append(f"published {published():,} of {publishing.taken:,} events")
-    warm = [rss for at, rss in samples if at >= min(_WARM_SECONDS, runs / 2)]
-    moved = max(warm) - min(warm)
-    say(f"memory moved by {moved / _MB:.1f} MB once it was warm")
-    if moved >= _MOST_BYTES:
-        findings.append(f"memory moved by {moved / _MB:.1f} MB")
-    for finding in findings:
-        say(f"FINDING: {finding}")
-    return 1 if findings else 0
-
-
-class _Publishing(threading.Thread):
-    """Publishes at a rate over one connection; it is behind for a while at most."""
-
-    def __init__(self, soketi: Soketi, rate: float) -> None:
-        super().__init__(daemon=True)
-        self._soketi = soketi
+    def __init__(self, source: SoketiSource, rate: float) -> None:
+        self._source = source
         self._rate = rate
-        self._ends = threading.Event()
-        self.taken = 0
-        self.findings: list[str] = []
+        self.accepted = 0
 
-    def stop(self) -> None:
-        """Publish no more, and wait until that is so."""
-        self._ends.set()
-        self.join()
-
-    def run(self) -> None:
-        """Publish until stopped, or soketi refuses."""
-        host = self._soketi.http_url.removeprefix("http://")
-        connection = http.client.HTTPConnection(host, timeout=_HTTP_SECONDS)
-        began = time.monotonic()
-        try:
-            while not self.findings and not self._ends.is_set():
-                due = began + self.taken / self._rate
-                time.sleep(max(due - time.monotonic(), 0.0))
-                self._publish(connection)
-        except (OSError, http.client.HTTPException) as error:
-            self.findings.append(f"soketi doesn't answer: {error!r}")
-        finally:
-            connection.close()
-
-    def _publish(self, connection: http.client.HTTPConnection) -> None:
-        batch = [_event(self.taken + place) for place in range(_BATCH)]
-        body = json.dumps({"batch": batch}).encode()
-        path = f"/apps/{self._soketi.app.id}/batch_events"
-        signed = self._soketi.sign_request(path, body)
-        head = {"Content-Type": "application/json"}
-        connection.request("POST", signed, body, head)
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status == http.client.OK:
-            self.taken += _BATCH
-        else:
-            self.findings.append(f"soketi refused: {answer.status} {text!r}")
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        began = trio.current_time()
+        async with self._source.soketi.publisher() as publisher:
+            while True:
+                await trio.sleep_until(began + self.accepted / self._rate)
+                batch = [_event(self.accepted + place) for place in range(_BATCH)]
+                try:
+                    # A cancelled request would leave its events uncounted.
+                    with trio.CancelScope(shield=True):
+                        await publisher.publish_batch(batch)
+                except (SoketiError, httpx.HTTPError) as error:
+                    raise RunError(f"soketi accepts no events: {error!r}") from error
+                self.accepted += _BATCH
 
 
-def _event(index: int) -> dict[str, str]:
-    """Give an event; jobs take turns, and end one after the other."""
+def _event(index: int) -> Event:
+    """Make an event; jobs take turns, and end one after the other."""
     turn, place = divmod(index, _JOBS)
     life, step = divmod(turn + place, _STEPS)
     ends = step == _STEPS - 1
@@ -206,20 +89,111 @@ def _event(index: int) -> dict[str, str]:
         "result_url": f"https://result.example/{life}/{place}.png" if ends else None,
         "progress": f"{(step + 1) * 100 / _STEPS:.2f}",
     }
-    return {
-        "name": EVENT,
-        "channel": channel_of(_CLIENT_ID),
-        "data": json.dumps(status),
-    }
+    return Event(CHANNEL, EVENT, json.dumps(status))
 
 
-def _until(holds: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + _END_SECONDS
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run, print memory each minute, and judge.
+
+    Returns:
+        0; 1 if memory moved, events are missing or a server failed; 2 for wrong
+        options; 130 if it was stopped.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.steady",
+        description="Watch a bridge's memory under a steady load.",
+    )
+    parser.add_argument(
+        "--for", type=seconds, default="1h", dest="seconds", help="such as 20m or 1h"
+    )
+    parser.add_argument("--rate", type=count, default=1000, help="events a second")
+    modes = ("idempotent", "transactional")
+    parser.add_argument("--delivery", choices=modes, default=modes[0])
+    options = parser.parse_args(arguments)
+    return conclude("make steady", lambda: _measure(options))
+
+
+def _measure(options: argparse.Namespace) -> int:
+    topic = f"steady-{uuid.uuid4().hex[:12]}"
+    with (
+        tempfile.TemporaryDirectory(prefix="bridge-steady-") as folder,
+        KafkaServer() as kafka,
+        soketi_running() as (_, source),
+    ):
+        names = {topic: PARTITIONS, f"{topic}.dlq": 1, f"{topic}.gaps": 1}
+        kafka.create_topics(names, _KEPT)
+        settings = {
+            "CLIENT_ID": CLIENT_ID,
+            "API_TOKEN": "any",
+            "API_URL": source.api_url,
+            "PUSHER_URL": source.pusher_url,
+            "PUSHER_APP_KEY": source.app_key,
+            "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+            "DELIVERY": options.delivery,
+        }
+        bridge = BridgeProcess(Path(folder) / "bridge", topic, settings)
+        try:
+            findings = run_trio(_watch, bridge, source, options.rate, options.seconds)
+        finally:
+            bridge.kill()
+    for finding in findings:
+        say(f"FINDING: {finding}")
+    return 1 if findings else 0
+
+
+async def _watch(
+    bridge: BridgeProcess, source: SoketiSource, rate: float, runs_seconds: float
+) -> list[str]:
+    await bridge.start_and_wait()
+    process = psutil.Process(bridge.pid)
+    rest = process.memory_info().rss
+    say(f"at rest {rest / _MB:.1f} MB; {rate:,} events/s for {runs_seconds / 60:g} min")
+    publishing = _Publishing(source, rate)
+    samples: list[tuple[float, int]] = []
+    # A short run needs several looks too.
+    pause_seconds = min(_LOOK_SECONDS, runs_seconds / _LEAST_LOOKS)
+    began = time.monotonic()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(publishing.run)
+        while (passed := time.monotonic() - began) < runs_seconds:
+            await trio.sleep(min(pause_seconds, runs_seconds - passed))
+            samples.append(_sample(process, publishing, began))
+        nursery.cancel_scope.cancel()
+    findings = _memory_findings(samples, runs_seconds)
+    accepted = publishing.accepted
+    if accepted < rate * runs_seconds * _LEAST_SHARE:
+        findings.append(f"soketi accepted only {accepted:,} events")
+    try:
+        await bridge.wait_metrics(lambda now: now.published >= accepted, _END_SECONDS)
+    except ProcessError as error:
+        findings.append(f"of {accepted:,} events: {str(error).splitlines()[0]}")
+    return findings
+
+
+def _sample(
+    process: psutil.Process, publishing: _Publishing, began: float
+) -> tuple[float, int]:
+    """Give the moment and the resident memory, and print them."""
+    rss, at = process.memory_info().rss, time.monotonic() - began
+    times = process.cpu_times()
+    cost = (times.user + times.system) / max(publishing.accepted, 1) * 1e6
+    say(
+        f"{at / 60:6.1f} min {rss / _MB:6.1f} MB {publishing.accepted:>10,} events"
+        f" {cost:5.0f} us CPU each"
+    )
+    return at, rss
+
+
+def _memory_findings(
+    samples: Sequence[tuple[float, int]], runs_seconds: float
+) -> list[str]:
+    warm_seconds = min(_WARM_SECONDS, runs_seconds / 2)
+    warm = [rss for at, rss in samples if at >= warm_seconds]
+    moved = max(warm) - min(warm)
+    line = f"memory moved by {moved / _MB:.1f} MB after {warm_seconds / 60:g} min"
+    say(line)
+    return [line] if moved >= _MOST_BYTES else []
 
 
 if __name__ == "__main__":
