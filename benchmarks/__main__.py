@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from benchmarks.contenders import CONTENDERS, DEFAULTS, Contender, able
+from benchmarks.contenders import CHOICE, CONTENDERS, Contender, able
 from benchmarks.load import Traffic
-from benchmarks.program import RunError, conclude, count, counts, named, say
+from benchmarks.program import RunError, conclude, count, counts, say
 from benchmarks.report import Failure, flawless, heading, markdown, save
 from benchmarks.run import Run, Servers, firehose_running, kafka_running, measure
 from benchmarks.soketi import soketi_running
@@ -114,13 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks",
         description="Measure the bridge beside others that read the same events.",
     )
-    parser.add_argument(
-        "--contenders",
-        type=named(CONTENDERS),
-        default=DEFAULTS,
-        metavar="NAME,...",
-        help=f"some of {', '.join(CONTENDERS)} (default: all but bridge-transactional)",
-    )
+    parser.add_argument("--contenders", **CHOICE)
     parser.add_argument(
         "--quick",
         action="store_true",

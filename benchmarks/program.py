@@ -45,8 +45,7 @@ _FAILURES = (
 
 def say(line: str) -> None:
     """Write a line to standard error, at once."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
+    print(line, file=sys.stderr, flush=True)
 
 
 def conclude(name: str, measure: Callable[[], int]) -> int:

@@ -16,6 +16,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from benchmarks.contenders import CONTENDERS, ROOT, versions
@@ -72,12 +73,9 @@ def _revision() -> str:
     """Give the commit that is measured, with `-dirty` for changed files."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]  # no tags
     try:
-        answer = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, check=True
-        )
+        return subprocess.check_output(command, cwd=ROOT, text=True).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return answer.stdout.strip()
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -111,14 +109,7 @@ def flawless(runs: Sequence[Run], failures: Sequence[Failure]) -> bool:
 
 
 def markdown(head: str, runs: Sequence[Run], failures: Sequence[Failure]) -> str:
-    """
-    Write the medians of all runs, with the lowest and the highest.
-
-    Args:
-        head: The report's first lines.
-        runs: In the order in which they ran.
-        failures: Runs that have no figures.
-    """
+    """Write the medians of all runs, with the lowest and the highest, below `head`."""
     parts = [head]
     # The length of a flood is the contender's own.
     for _, members in groupby(sorted(runs, key=_kind), key=_kind):
@@ -169,19 +160,12 @@ def _spread(take: _Take, digits: int) -> _Cell:
     return cell
 
 
-def _speed(run: Run) -> float:
-    return run.events_per_second
-
-
-def _cpu(run: Run) -> float:
-    return run.cpu_us_per_event
-
-
 def _latency(share: str) -> _Take:
     return lambda run: getattr(run.latency, share, None)
 
 
 _P50, _P99 = _latency("p50"), _latency("p99")
+_SPEED, _CPU = attrgetter("events_per_second"), attrgetter("cpu_us_per_event")
 
 
 def _rest_mb(run: Run) -> float:
@@ -198,15 +182,15 @@ def _section(runs: Sequence[Run]) -> list[str]:
     """Write the table of all runs of a kind."""
     by_name = _by_contender(runs)
     rate, traffic = runs[0].rate, runs[0].traffic
-    floor = _median(by_name.get(_FLOOR, []), _cpu)
+    floor = _median(by_name.get(_FLOOR, []), _CPU)
     columns: dict[str, _Cell] = {"contender": lambda members: members[0].contender}
     if rate is None:
         columns |= {
             "events": lambda members: f"{members[0].traffic.events:,}",
-            "events/s": _spread(_speed, 0),
-            "CPU us per event": _spread(_cpu, 1),
+            "events/s": _spread(_SPEED, 0),
+            "CPU us per event": _spread(_CPU, 1),
             f"CPU / {_FLOOR}": lambda members: (
-                f"{(_median(members, _cpu) or 0) / floor:.2f}" if floor else ""
+                f"{(_median(members, _CPU) or 0) / floor:.2f}" if floor else ""
             ),
         }
     else:
@@ -214,7 +198,7 @@ def _section(runs: Sequence[Run]) -> list[str]:
             "end to end: p50 ms": _spread(_P50, 2),
             "p99 ms": _spread(_P99, 2),
             "p99.9 ms": _spread(_latency("p999"), 2),
-            "CPU us per event": _spread(_cpu, 0),
+            "CPU us per event": _spread(_CPU, 0),
         }
     columns |= {
         "memory at rest, peak (MiB)": _memory,
@@ -296,25 +280,25 @@ class _Target(NamedTuple):
 
 # The project's own, each for the medians of one report.
 _TARGETS = (
-    _Target("events/s", _SMALL, _speed, least=4, peers=("pysher",)),
-    _Target("events/s", _SMALL, _speed, least=1.3, peers=("kafkajs-batched",)),
-    _Target("events/s", _SMALL, _speed, least=1.2, peers=("benthos",)),
-    _Target("CPU an event", _SMALL, _cpu, most=0.6, peers=("benthos",)),
+    _Target("events/s", _SMALL, _SPEED, least=4, peers=("pysher",)),
+    _Target("events/s", _SMALL, _SPEED, least=1.3, peers=("kafkajs-batched",)),
+    _Target("events/s", _SMALL, _SPEED, least=1.2, peers=("benthos",)),
+    _Target("CPU an event", _SMALL, _CPU, most=0.6, peers=("benthos",)),
     _Target(
         "previews of 20 KB: events/s",
         _20_KB,
-        _speed,
+        _SPEED,
         least=2,
         peers=("kafkajs-batched", "benthos"),
     ),
     _Target(
         "previews of 20 KB: events/s",
         _20_KB,
-        _speed,
+        _SPEED,
         least=0.8,
         peers=("pysher-unchecked",),
     ),
-    _Target("at 1,000/s: CPU an event", _AT_1000, _cpu, most=0.8, peers=("pysher",)),
+    _Target("at 1,000/s: CPU an event", _AT_1000, _CPU, most=0.8, peers=("pysher",)),
     _Target("at 1,000/s: p50", _AT_1000, _P50, most=1, peers=("pysher",)),
     _Target("at 1,000/s: p99", _AT_1000, _P99, most=1, peers=("pysher",)),
     _Target(
@@ -328,7 +312,7 @@ _TARGETS = (
     _Target(
         "from soketi: events/s",
         _FROM_SOKETI,
-        _speed,
+        _SPEED,
         least=1,
         peers=("kafkajs-batched",),
     ),

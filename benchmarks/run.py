@@ -24,8 +24,7 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from benchmarks.contenders import ROOT, Contender, Stage
-from benchmarks.latency import DONE, READY, Latency, latency_of
-from benchmarks.load import Firehose, Traffic
+from benchmarks.load import DONE, READY, Firehose, Latency, Traffic, latency_of
 from benchmarks.program import RunError
 from benchmarks.soketi import SoketiSource
 from benchmarks.verdict import Verdict, verify
@@ -85,16 +84,16 @@ def firehose_running(folder: Path) -> Iterator[tuple[Firehose, int]]:
     """Run a firehose inside the block; give it and its process."""
     (port,) = free_ports(1)
     source = Firehose(port)
-    child = _module(["benchmarks.load", str(port)], folder, lambda _: source.answers())
+    child = _program(["firehose", str(port)], folder, lambda _: source.answers())
     with running(child):
         yield source, child.pid
 
 
-def _module(
+def _program(
     argv: list[str], folder: Path, ready: Callable[[ChildProcess], bool]
 ) -> ChildProcess:
-    """Describe the process of a module of the benchmark."""
-    program = [sys.executable, "-m", *argv]
+    """Describe the process of a program of `load`."""
+    program = [sys.executable, "-m", "benchmarks.load", *argv]
     log = folder / f"{argv[0]}.log"
     return ChildProcess(argv[0], program, log=log, cwd=ROOT, ready=ready)
 
@@ -219,15 +218,6 @@ class Run:
     latency: Latency | None  # from the write to a consumer; None for a flood
 
 
-class _Arrival(NamedTuple):
-    """When the first event was written and the last one arrived, and what it took."""
-
-    started_ns: int
-    last_ns: int
-    usage: Usage
-    latency: Latency | None = None
-
-
 def measure(
     servers: Servers,
     contender: Contender,
@@ -236,21 +226,15 @@ def measure(
     beside: Callable[[ChildProcess], AbstractContextManager[object]] = nullcontext,
 ) -> Run:
     """
-    Run a contender once.
+    Run a contender once, at a rate of events a second or as fast as the source can.
 
-    Args:
-        servers: Where events come from and go to.
-        contender: Who.
-        traffic: The events.
-        rate: Events a second; None for as fast as the source can.
-        beside: Given the contender's process, what is entered once it is subscribed,
-            and left when the last event has arrived.
+    `beside` is given the contender's process, entered once that is subscribed, and left
+    when the last event has arrived.
 
     Raises:
         RunError: A process ended in the middle, no event arrived, or the source failed.
         ProcessError: A process didn't start.
-        BrokerError: The broker refused a topic.
-        ReadTimeoutError: The topic couldn't be read back.
+        BrokerError, ReadTimeoutError: Kafka failed.
     """
     source = servers.source
     with staged(servers.kafka, source, traffic, servers.folder) as stage:
@@ -260,26 +244,26 @@ def measure(
             start_seconds = time.monotonic() - began
             with beside(child):
                 if rate is None:
-                    arrival = _flood(servers, contender, traffic, stage, child)
+                    usage, ns = _flood(servers, contender, traffic, stage, child)
+                    latency = None
                 else:
-                    arrival = _paced(servers, traffic, rate, stage, child)
+                    usage, ns, latency = _paced(servers, traffic, rate, stage, child)
         verdict = None
         if contender.publishes:
             records = read_topic(stage.kafka, stage.topic, None, timeout=_START_SECONDS)
             verdict = verify(records, traffic)
     count = traffic.events - (verdict.lost if verdict else 0)
-    seconds = (arrival.last_ns - arrival.started_ns) / 1e9
     return Run(
         contender=contender.title,
         source=source.name,
         traffic=traffic,
         rate=rate,
         start_seconds=start_seconds,
-        events_per_second=count / seconds,
-        cpu_us_per_event=arrival.usage.cpu_seconds * 1e6 / max(count, 1),
-        usage=arrival.usage,
+        events_per_second=count / (ns / 1e9),
+        cpu_us_per_event=usage.cpu_seconds * 1e6 / max(count, 1),
+        usage=usage,
         verdict=verdict,
-        latency=arrival.latency,
+        latency=latency,
     )
 
 
@@ -289,10 +273,10 @@ def _flood(
     traffic: Traffic,
     stage: Stage,
     child: ChildProcess,
-) -> _Arrival:
-    """Write all at once, and wait until all has arrived or nothing more comes."""
+) -> tuple[Usage, int]:
+    """Write all at once; give the cost, and nanoseconds until all has arrived."""
     meter = _Meter(child.pid, *servers.pids)
-    emission = servers.source.emit(traffic, None, _deadline_seconds(traffic, _SLOWEST))
+    stamps_ns = servers.source.emit(traffic, None, _deadline_seconds(traffic, _SLOWEST))
     before, last_ns = -1, time.monotonic_ns()
     while before < traffic.events:
         count, now_ns = _arrived(servers.kafka, contender, stage, child)
@@ -304,7 +288,7 @@ def _flood(
         meter.look()
         time.sleep(_LOOK_SECONDS)
     time.sleep(_SETTLE_SECONDS)
-    return _Arrival(emission.started_ns, last_ns, meter.read())
+    return meter.read(), last_ns - stamps_ns[0]
 
 
 def _arrived(
@@ -326,19 +310,19 @@ def _arrived(
 
 def _paced(
     servers: Servers, traffic: Traffic, rate: float, stage: Stage, child: ChildProcess
-) -> _Arrival:
+) -> tuple[Usage, int, Latency | None]:
     """Write at a rate, and have a consumer note when each event arrives."""
     file = stage.folder / "received.json"
     text = json.dumps(asdict(traffic))
-    reader = _module(
-        ["benchmarks.latency", stage.kafka, stage.topic, str(file), text],
+    reader = _program(
+        ["consumer", stage.kafka, stage.topic, str(file), text],
         stage.folder,
         lambda child: READY in child.output(),
     )
     with running(reader):
         meter = _Meter(child.pid, *servers.pids, reader.pid)
         limit_seconds = _deadline_seconds(traffic, min(rate, _SLOWEST))
-        emission = servers.source.emit(traffic, rate, limit_seconds)
+        stamps_ns = servers.source.emit(traffic, rate, limit_seconds)
         deadline = time.monotonic() + limit_seconds
         while DONE not in reader.output():
             _check_running(child, reader)
@@ -349,8 +333,8 @@ def _paced(
         time.sleep(_SETTLE_SECONDS)
         usage = meter.read()
     received_ns: list[int] = json.loads(file.read_text())
-    latency = latency_of(emission, received_ns, rate)
-    return _Arrival(emission.started_ns, max(received_ns), usage, latency)
+    latency = latency_of(stamps_ns, received_ns, rate)
+    return usage, max(received_ns) - stamps_ns[0], latency
 
 
 def _check_running(*children: ChildProcess) -> None:

@@ -18,7 +18,7 @@ from itertools import islice
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from benchmarks.load import CHANNEL, CLIENT_ID, EVENT, Emission, Traffic
+from benchmarks.load import CHANNEL, CLIENT_ID, EVENT, Traffic, ask
 from benchmarks.program import RunError
 from tests.kit.dryapi import DryApi
 from tests.kit.publisher import Soketi
@@ -61,20 +61,19 @@ class SoketiSource:
         self.pusher_url = soketi.url
         self.app_key = soketi.app.key
         self.api_url = api_url
+        port = urlsplit(soketi.http_url).port
+        assert port is not None
+        self._port = port
 
     def subscribed(self) -> int:
         """Count the clients that are subscribed; RunError if soketi doesn't answer."""
-        with closing(self._connect()) as connection:
-            try:
-                connection.request("GET", self.soketi.sign_count(CHANNEL))
-                count: int = json.load(connection.getresponse())["subscription_count"]
-            except (OSError, http.client.HTTPException, KeyError, ValueError) as error:
-                raise RunError(f"soketi counts no subscriptions: {error!r}") from error
-        return count
+        return int(
+            ask(self._port, self.soketi.sign_count(CHANNEL))["subscription_count"]
+        )
 
     def emit(
         self, traffic: Traffic, rate: float | None, deadline_seconds: float
-    ) -> Emission:
+    ) -> list[int]:
         """Publish events as `Firehose.emit` writes them; RunError if soketi refuses."""
         deadline = time.monotonic() + deadline_seconds
         attempts = self.publish(
@@ -90,7 +89,7 @@ class SoketiSource:
         # An interruption between the two clocks makes the difference too small.
         since_boot_ns = max(time.monotonic_ns() - time.time_ns() for _ in range(5))
         stamps_ns = [int(each.begun * 1e9) + since_boot_ns for each in sorted(attempts)]
-        return Emission(min(stamps_ns), [] if rate is None else stamps_ns)
+        return [min(stamps_ns)] if rate is None else stamps_ns
 
     def publish(
         self,
@@ -103,14 +102,8 @@ class SoketiSource:
         """
         Publish events even while soketi is away, and note its answer to each.
 
-        Args:
-            traffic: The events.
-            rate: Events a second; None for as fast as soketi takes them.
-            going: Whether to go on; called before each request.
-            size: The number of events a request, up to ten.
-
-        Returns:
-            What was tried, by connection.
+        `going` says before each request whether to go on; `size` is the number of
+        events a request, up to ten.
         """
         lanes: list[Iterable[_Request]] = [
             self._requests(traffic, lane, size) for lane in range(_CONNECTIONS)
@@ -121,7 +114,11 @@ class SoketiSource:
 
         def run(requests: Iterable[_Request]) -> list[Attempt]:
             attempts: list[Attempt] = []
-            with closing(self._connect()) as connection:
+            # It is opened by its first request.
+            connection = http.client.HTTPConnection(
+                "127.0.0.1", self._port, timeout=_HTTP_SECONDS
+            )
+            with closing(connection):
                 for request in requests:
                     if rate is not None:
                         due = began + request.events[-1] / rate
@@ -151,14 +148,6 @@ class SoketiSource:
             body = json.dumps({"batch": [event for _, event in batch]}).encode()
             signed = self.soketi.sign_request(path, body)
             yield _Request([index for index, _ in batch], signed, body)
-
-    def _connect(self) -> http.client.HTTPConnection:
-        """Give a connection that is opened by its first request."""
-        parts = urlsplit(self.soketi.http_url)
-        assert parts.hostname is not None
-        return http.client.HTTPConnection(
-            parts.hostname, parts.port, timeout=_HTTP_SECONDS
-        )
 
 
 def _post(connection: http.client.HTTPConnection, request: _Request) -> bool | None:

@@ -53,45 +53,6 @@ _MB = 10**6
 _MOST_BYTES = 5 * _MB
 
 
-class _Publishing:
-    """Publishes at a rate over one connection; `accepted` counts what soketi took."""
-
-    def __init__(self, source: SoketiSource, rate: float) -> None:
-        self._source = source
-        self._rate = rate
-        self.accepted = 0
-
-    async def run(self) -> None:
-        """Publish until cancelled."""
-        began = trio.current_time()
-        async with self._source.soketi.publisher() as publisher:
-            while True:
-                await trio.sleep_until(began + self.accepted / self._rate)
-                batch = [_event(self.accepted + place) for place in range(_BATCH)]
-                try:
-                    # A cancelled request would leave its events uncounted.
-                    with trio.CancelScope(shield=True):
-                        await publisher.publish_batch(batch)
-                except (SoketiError, httpx.HTTPError) as error:
-                    raise RunError(f"soketi accepts no events: {error!r}") from error
-                self.accepted += _BATCH
-
-
-def _event(index: int) -> Event:
-    """Make an event; jobs take turns, and end one after the other."""
-    turn, place = divmod(index, _JOBS)
-    life, step = divmod(turn + place, _STEPS)
-    ends = step == _STEPS - 1
-    status = {
-        "request_id": f"{life:08x}-8b3a-4d70-9c15-{place:012x}",
-        "status": "done" if ends else "processing",
-        "preview": None,
-        "result_url": f"https://result.example/{life}/{place}.png" if ends else None,
-        "progress": f"{(step + 1) * 100 / _STEPS:.2f}",
-    }
-    return Event(CHANNEL, EVENT, json.dumps(status))
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """
     Run, print memory each minute, and judge.
@@ -145,23 +106,34 @@ def _measure(options: argparse.Namespace) -> int:
 async def _watch(
     bridge: BridgeProcess, source: SoketiSource, rate: float, runs_seconds: float
 ) -> list[str]:
+    """Publish for so long; give what is wrong."""
     await bridge.start_and_wait()
     process = psutil.Process(bridge.pid)
     rest = process.memory_info().rss
     say(f"at rest {rest / _MB:.1f} MB; {rate:,} events/s for {runs_seconds / 60:g} min")
+    warm_seconds = min(_WARM_SECONDS, runs_seconds / 2)
     publishing = _Publishing(source, rate)
-    samples: list[tuple[float, int]] = []
-    # A short run needs several looks too.
-    pause_seconds = min(_LOOK_SECONDS, runs_seconds / _LEAST_LOOKS)
+    warm: list[int] = []
     began = time.monotonic()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publishing.run)
-        while (passed := time.monotonic() - began) < runs_seconds:
-            await trio.sleep(min(pause_seconds, runs_seconds - passed))
-            samples.append(_sample(process, publishing, began))
+        while (at := time.monotonic() - began) < runs_seconds:
+            # A short run needs several looks too.
+            pause_seconds = min(_LOOK_SECONDS, runs_seconds / _LEAST_LOOKS)
+            await trio.sleep(min(pause_seconds, runs_seconds - at))
+            rss, cpu_seconds = process.memory_info().rss, sum(process.cpu_times()[:2])
+            warm += [rss] if at >= warm_seconds else []
+            say(
+                f"{(time.monotonic() - began) / 60:6.1f} min {rss / _MB:6.1f} MB"
+                f" {publishing.accepted:>10,} events"
+                f" {cpu_seconds / max(publishing.accepted, 1) * 1e6:5.0f} us CPU each"
+            )
         nursery.cancel_scope.cancel()
-    findings = _memory_findings(samples, runs_seconds)
-    accepted = publishing.accepted
+    accepted, moved = publishing.accepted, max(warm) - min(warm)
+    findings = []
+    say(f"memory moved by {moved / _MB:.1f} MB after {warm_seconds / 60:g} min")
+    if moved >= _MOST_BYTES:
+        findings.append(f"memory moved by {moved / _MB:.1f} MB")
     if accepted < rate * runs_seconds * _LEAST_SHARE:
         findings.append(f"soketi accepted only {accepted:,} events")
     try:
@@ -171,29 +143,43 @@ async def _watch(
     return findings
 
 
-def _sample(
-    process: psutil.Process, publishing: _Publishing, began: float
-) -> tuple[float, int]:
-    """Give the moment and the resident memory, and print them."""
-    rss, at = process.memory_info().rss, time.monotonic() - began
-    times = process.cpu_times()
-    cost = (times.user + times.system) / max(publishing.accepted, 1) * 1e6
-    say(
-        f"{at / 60:6.1f} min {rss / _MB:6.1f} MB {publishing.accepted:>10,} events"
-        f" {cost:5.0f} us CPU each"
-    )
-    return at, rss
+class _Publishing:
+    """Publishes at a rate over one connection; `accepted` counts what soketi took."""
+
+    def __init__(self, source: SoketiSource, rate: float) -> None:
+        self._source = source
+        self._rate = rate
+        self.accepted = 0
+
+    async def run(self) -> None:
+        """Publish until cancelled."""
+        began = trio.current_time()
+        async with self._source.soketi.publisher() as publisher:
+            while True:
+                await trio.sleep_until(began + self.accepted / self._rate)
+                batch = [_event(self.accepted + place) for place in range(_BATCH)]
+                try:
+                    # A cancelled request would leave its events uncounted.
+                    with trio.CancelScope(shield=True):
+                        await publisher.publish_batch(batch)
+                except (SoketiError, httpx.HTTPError) as error:
+                    raise RunError(f"soketi accepts no events: {error!r}") from error
+                self.accepted += _BATCH
 
 
-def _memory_findings(
-    samples: Sequence[tuple[float, int]], runs_seconds: float
-) -> list[str]:
-    warm_seconds = min(_WARM_SECONDS, runs_seconds / 2)
-    warm = [rss for at, rss in samples if at >= warm_seconds]
-    moved = max(warm) - min(warm)
-    line = f"memory moved by {moved / _MB:.1f} MB after {warm_seconds / 60:g} min"
-    say(line)
-    return [line] if moved >= _MOST_BYTES else []
+def _event(index: int) -> Event:
+    """Make an event; jobs take turns, and end one after the other."""
+    turn, place = divmod(index, _JOBS)
+    life, step = divmod(turn + place, _STEPS)
+    ends = step == _STEPS - 1
+    status = {
+        "request_id": f"{life:08x}-8b3a-4d70-9c15-{place:012x}",
+        "status": "done" if ends else "processing",
+        "preview": None,
+        "result_url": f"https://result.example/{life}/{place}.png" if ends else None,
+        "progress": f"{(step + 1) * 100 / _STEPS:.2f}",
+    }
+    return Event(CHANNEL, EVENT, json.dumps(status))
 
 
 if __name__ == "__main__":

@@ -63,9 +63,8 @@ def _measure(records: int, record_bytes: int) -> int:
         f" {report['records'] / cpu:,.0f} a CPU second;"
         f" findings: {report['counts'] or 'none'}"
     )
-    tenths = [resident[len(resident) * part // 10] for part in range(10)]
-    print("MiB:", " ".join(f"{one / _MIB:.1f}" for one in tenths))
-    print(f"most: {max(resident) / _MIB:.1f} MiB")
+    tenths = [f"{resident[len(resident) * n // 10] / _MIB:.1f}" for n in range(10)]
+    print(f"MiB: {' '.join(tenths)}; most: {max(resident) / _MIB:.1f}")
     return 1 if report["counts"] or report["records"] != records else 0
 
 

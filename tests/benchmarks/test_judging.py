@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from benchmarks.contenders import CONTENDERS, ROOT
-from benchmarks.latency import Latency, latency_of
-from benchmarks.load import Emission, Traffic
+from benchmarks.load import Latency, Traffic, latency_of
 from benchmarks.profile import own_time
 from benchmarks.report import Failure, flawless, markdown
 from benchmarks.run import Run, Usage
@@ -175,7 +174,7 @@ def test_latency_leaves_the_first_second_out() -> None:
     received = [at + each for at, each in zip(stamps, took, strict=True)]
     received[500] = 0
 
-    assert latency_of(Emission(0, stamps), received, 500) == Latency(1.0, 9.0, 9.0)
+    assert latency_of(stamps, received, 500) == Latency(1.0, 9.0, 9.0)
 
 
 def _run(name: str, speed: float, verdict: Verdict | None = None) -> Run:
