@@ -33,6 +33,9 @@ _BENTHOS = cache_folder() / "tools" / "benthos-peer" / "benthos"
 # Kinds of runs: floods of small events, floods of previews, small events at a rate.
 _SMALL, _PREVIEWS, _RATES = "small", "previews", "rates"
 
+# What runs only where it is named.
+_NAMED_ONLY = "bridge-transactional"
+
 # Events of a flood are a multiple of this.
 _ROUND = 100
 
@@ -64,7 +67,6 @@ class Contender:
     us_per_kilobyte: float  # about what each kilobyte of a preview adds
     kinds: Collection[str] = (_SMALL, _PREVIEWS, _RATES)  # of its runs
     is_bridge: bool = False  # a bridge's flaws fail the benchmark
-    is_default: bool = True  # others run only where they are named
     publishes: bool = True  # others write the moment of the last event to their log
     signs: bool = True  # can subscribe where a signature is demanded
     # Says what it lacks on this machine.
@@ -111,8 +113,6 @@ def _is_ready(port: int) -> bool:
 def _bridge(
     title: str,
     kinds: Collection[str] = (_SMALL, _PREVIEWS, _RATES),
-    *,
-    is_default: bool = True,
     **more: str,
 ) -> Contender:
     """Run the bridge with its default settings, and more."""
@@ -133,9 +133,7 @@ def _bridge(
         environment = {f"BRIDGE_{name}": value for name, value in settings.items()}
         return [sys.executable, "-m", "bridge"], environment
 
-    return Contender(
-        title, command, 25, 6, kinds, is_bridge=True, is_default=is_default
-    )
+    return Contender(title, command, 25, 6, kinds, is_bridge=True)
 
 
 def _peer(*argv: str | Path, **more: str) -> Callable[[Stage], _Command]:
@@ -198,9 +196,7 @@ CONTENDERS = {
     ),
     "bridge": _bridge("bridge"),
     "bridge-linger-0": _bridge("bridge, linger 0", (_RATES,), KAFKA_LINGER_MS="0"),
-    "bridge-transactional": _bridge(
-        "bridge, transactional", is_default=False, DELIVERY="transactional"
-    ),
+    "bridge-transactional": _bridge("bridge, transactional", DELIVERY="transactional"),
     "pysher": Contender(_PYSHER, _peer(*_PYSHER_PROGRAM), 80, 180),
     # Of small events the check takes little.
     "pysher-unchecked": Contender(
@@ -229,9 +225,9 @@ CONTENDERS = {
 
 CHOICE: Final[dict[str, Any]] = {
     "type": named(CONTENDERS),
-    "default": [each for each in CONTENDERS.values() if each.is_default],
+    "default": [each for name, each in CONTENDERS.items() if name != _NAMED_ONLY],
     "metavar": "NAME,...",
-    "help": f"some of {', '.join(CONTENDERS)} (default: all but bridge-transactional)",
+    "help": f"some of {', '.join(CONTENDERS)} (default: all but {_NAMED_ONLY})",
 }
 """How argparse reads an option that chooses among them."""
 

@@ -8,12 +8,15 @@ how a benchmark ends when a server fails or it is interrupted.
 from __future__ import annotations
 
 import argparse
+import logging
 import re
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeVar, TypeVarTuple
 
+import psutil
+import structlog
 import trio
 
 from tests.kit.broker import BrokerError
@@ -40,6 +43,7 @@ _FAILURES = (
     ProcessError,
     ReadTimeoutError,
     RunError,
+    psutil.Error,
 )
 
 
@@ -55,6 +59,9 @@ def conclude(name: str, measure: Callable[[], int]) -> int:
     Returns:
         The exit code of `measure`; 1 if a server failed; 130 if it was stopped.
     """
+    # The fake dryAPI logs to standard output.
+    quiet = structlog.make_filtering_bound_logger(logging.ERROR)
+    structlog.configure(wrapper_class=quiet)
     # A shell starts background jobs with SIGINT ignored. Either signal must reach the
     # blocks that stop the servers; trio handles SIGINT only.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -43,7 +43,7 @@ class Attempt(NamedTuple):
     taken: bool | None  # whether soketi accepted it; None if it may have
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
     """One call, and which events it publishes."""
 
     events: Sequence[int]
@@ -105,52 +105,57 @@ class SoketiSource:
         `going` says before each request whether to go on; `size` is the number of
         events a request, up to ten.
         """
-        lanes: list[Iterable[_Request]] = [
-            self._requests(traffic, lane, size) for lane in range(_CONNECTIONS)
+
+        def lane(number: int) -> Iterator[tuple[int, str]]:
+            for index, payload in enumerate(traffic.payloads()):
+                if index % traffic.jobs % _CONNECTIONS == number:
+                    yield index, payload
+
+        lanes: list[Iterable[Request]] = [
+            self.requests(lane(number), size) for number in range(_CONNECTIONS)
         ]
         if rate is None:
             lanes = list(map(list, lanes))
-        began = time.monotonic()
-
-        def run(requests: Iterable[_Request]) -> list[Attempt]:
-            attempts: list[Attempt] = []
-            # It is opened by its first request.
-            connection = http.client.HTTPConnection(
-                "127.0.0.1", self._port, timeout=_HTTP_SECONDS
-            )
-            with closing(connection):
-                for request in requests:
-                    if rate is not None:
-                        due = began + request.events[-1] / rate
-                        time.sleep(max(due - time.monotonic(), 0.0))
-                    if not going():
-                        break
-                    begun = time.time()
-                    taken = _post(connection, request)
-                    ended = time.time()
-                    attempts += [
-                        Attempt(event, begun, ended, taken) for event in request.events
-                    ]
-            return attempts
-
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            return [attempt for done in pool.map(run, lanes) for attempt in done]
+            sent = pool.map(lambda each: list(self.send(each, rate, going)), lanes)
+            return [attempt for attempts in sent for attempt in attempts]
 
-    def _requests(self, traffic: Traffic, lane: int, size: int) -> Iterator[_Request]:
-        """Make the requests of one connection, which has jobs of its own."""
-        events = (
-            (index, {"name": EVENT, "channel": CHANNEL, "data": payload})
-            for index, payload in enumerate(traffic.payloads())
-            if index % traffic.jobs % _CONNECTIONS == lane
-        )
+    def requests(
+        self, payloads: Iterable[tuple[int, str]], size: int = _BATCH
+    ) -> Iterator[Request]:
+        """Make and sign the requests that publish numbered payloads."""
+        numbered = iter(payloads)
         path = f"/apps/{self.soketi.app.id}/batch_events"
-        while batch := list(islice(events, size)):
-            body = json.dumps({"batch": [event for _, event in batch]}).encode()
+        while pairs := list(islice(numbered, size)):
+            batch = [{"name": EVENT, "channel": CHANNEL, "data": p} for _, p in pairs]
+            body = json.dumps({"batch": batch}).encode()
             signed = self.soketi.sign_request(path, body)
-            yield _Request([index for index, _ in batch], signed, body)
+            yield Request([index for index, _ in pairs], signed, body)
+
+    def send(
+        self, requests: Iterable[Request], rate: float | None, going: Callable[[], bool]
+    ) -> Iterator[Attempt]:
+        """Send requests over one connection, each when its last event is due."""
+        began = time.monotonic()
+        # It is opened by its first request.
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self._port, timeout=_HTTP_SECONDS
+        )
+        with closing(connection):
+            for request in requests:
+                if rate is not None:
+                    due = began + request.events[-1] / rate
+                    time.sleep(max(due - time.monotonic(), 0.0))
+                if not going():
+                    return
+                begun = time.time()
+                taken = _post(connection, request)
+                ended = time.time()
+                for event in request.events:
+                    yield Attempt(event, begun, ended, taken)
 
 
-def _post(connection: http.client.HTTPConnection, request: _Request) -> bool | None:
+def _post(connection: http.client.HTTPConnection, request: Request) -> bool | None:
     """Send a request; None if soketi may have accepted it and couldn't answer."""
     try:
         if connection.sock is None:

@@ -9,6 +9,7 @@ run), resident memory moves by 5 MB or more, or if events are missing at the end
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
 import tempfile
@@ -17,25 +18,20 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import httpx  # noqa: TID251 - the publisher's errors
 import psutil
 import trio
 
-from benchmarks.load import CHANNEL, CLIENT_ID, EVENT
+from benchmarks.load import CLIENT_ID
 from benchmarks.program import RunError, conclude, count, run_trio, say, seconds
 from benchmarks.run import PARTITIONS
 from benchmarks.soketi import SoketiSource, soketi_running
 from tests.kit.bridge_process import BridgeProcess
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import ProcessError
-from tests.kit.publisher import Event, SoketiError
 
 
 # An hour's records would be three gigabytes.
 _KEPT = {"retention.bytes": "50000000", "segment.bytes": "20000000"}
-
-# Pusher's HTTP API takes so many events a call.
-_BATCH = 10
 
 # Jobs that run at the same time, and the events of each until it has ended.
 _JOBS = 500
@@ -117,18 +113,23 @@ async def _watch(
     began = time.monotonic()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publishing.run)
-        while (at := time.monotonic() - began) < runs_seconds:
-            # A short run needs several looks too.
-            pause_seconds = min(_LOOK_SECONDS, runs_seconds / _LEAST_LOOKS)
-            await trio.sleep(min(pause_seconds, runs_seconds - at))
-            rss, cpu_seconds = process.memory_info().rss, sum(process.cpu_times()[:2])
-            warm += [rss] if at >= warm_seconds else []
-            say(
-                f"{(time.monotonic() - began) / 60:6.1f} min {rss / _MB:6.1f} MB"
-                f" {publishing.accepted:>10,} events"
-                f" {cpu_seconds / max(publishing.accepted, 1) * 1e6:5.0f} us CPU each"
-            )
-        nursery.cancel_scope.cancel()
+        try:
+            while (at := time.monotonic() - began) < runs_seconds:
+                # A short run needs several looks too.
+                pause_seconds = min(_LOOK_SECONDS, runs_seconds / _LEAST_LOOKS)
+                await trio.sleep(min(pause_seconds, runs_seconds - at))
+                rss, cpu_seconds = (
+                    process.memory_info().rss,
+                    sum(process.cpu_times()[:2]),
+                )
+                warm += [rss] if at >= warm_seconds else []
+                say(
+                    f"{(time.monotonic() - began) / 60:6.1f} min {rss / _MB:6.1f} MB"
+                    f" {publishing.accepted:>10,} events"
+                    f" {cpu_seconds / max(publishing.accepted, 1) * 1e6:5.0f} us CPU each"
+                )
+        finally:
+            publishing.going = False
     accepted, moved = publishing.accepted, max(warm) - min(warm)
     findings = []
     say(f"memory moved by {moved / _MB:.1f} MB after {warm_seconds / 60:g} min")
@@ -149,26 +150,23 @@ class _Publishing:
     def __init__(self, source: SoketiSource, rate: float) -> None:
         self._source = source
         self._rate = rate
+        self.going = True
         self.accepted = 0
 
     async def run(self) -> None:
-        """Publish until cancelled."""
-        began = trio.current_time()
-        async with self._source.soketi.publisher() as publisher:
-            while True:
-                await trio.sleep_until(began + self.accepted / self._rate)
-                batch = [_event(self.accepted + place) for place in range(_BATCH)]
-                try:
-                    # A cancelled request would leave its events uncounted.
-                    with trio.CancelScope(shield=True):
-                        await publisher.publish_batch(batch)
-                except (SoketiError, httpx.HTTPError) as error:
-                    raise RunError(f"soketi accepts no events: {error!r}") from error
-                self.accepted += _BATCH
+        """Publish in a thread as long as it is `going`."""
+        await trio.to_thread.run_sync(self._run)
+
+    def _run(self) -> None:
+        requests = self._source.requests((n, _payload(n)) for n in itertools.count())
+        for attempt in self._source.send(requests, self._rate, lambda: self.going):
+            if not attempt.taken:
+                raise RunError(f"soketi didn't accept event {attempt.event:,}")
+            self.accepted += 1
 
 
-def _event(index: int) -> Event:
-    """Make an event; jobs take turns, and end one after the other."""
+def _payload(index: int) -> str:
+    """Give an event; jobs take turns, and end one after the other."""
     turn, place = divmod(index, _JOBS)
     life, step = divmod(turn + place, _STEPS)
     ends = step == _STEPS - 1
@@ -179,7 +177,7 @@ def _event(index: int) -> Event:
         "result_url": f"https://result.example/{life}/{place}.png" if ends else None,
         "progress": f"{(step + 1) * 100 / _STEPS:.2f}",
     }
-    return Event(CHANNEL, EVENT, json.dumps(status))
+    return json.dumps(status)
 
 
 if __name__ == "__main__":
