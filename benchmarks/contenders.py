@@ -175,9 +175,8 @@ def _node(title: str, file: str, us_per_event: float, us_per_kb: float) -> Conte
 
 
 def _without_benthos() -> str | None:
-    if _BENTHOS.is_file():
-        return None
-    return "it isn't built; make bench builds it where Go and its module proxy are"
+    built = _BENTHOS.is_file()
+    return None if built else "make bench builds it where Go and its module proxy are"
 
 
 _PYSHER = "pysher + confluent-kafka"

@@ -51,13 +51,7 @@ _FOLDERS = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), str(ROO
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Profile, print and save.
-
-    Returns:
-        0; 1 if a server or py-spy failed, or an event is missing; 2 for wrong options;
-        130 if it was stopped.
-    """
+    """Profile, print, save; the exit code is 1 if a server, py-spy or a run failed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.profile",
         description="Show where the bridge's CPU time goes.",

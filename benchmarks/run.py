@@ -83,19 +83,19 @@ def kafka_running() -> Iterator[tuple[KafkaBroker, tuple[int, ...]]]:
 def firehose_running(folder: Path) -> Iterator[tuple[Firehose, int]]:
     """Run a firehose inside the block; give it and its process."""
     (port,) = free_ports(1)
-    source = Firehose(port)
-    child = _program(["firehose", str(port)], folder, lambda _: source.answers())
-    with running(child):
-        yield source, child.pid
+    with running(_program(["firehose", str(port)], folder)) as child:
+        yield Firehose(port), child.pid
 
 
-def _program(
-    argv: list[str], folder: Path, ready: Callable[[ChildProcess], bool]
-) -> ChildProcess:
+def _program(argv: list[str], folder: Path) -> ChildProcess:
     """Describe the process of a program of `load`."""
-    program = [sys.executable, "-m", "benchmarks.load", *argv]
-    log = folder / f"{argv[0]}.log"
-    return ChildProcess(argv[0], program, log=log, cwd=ROOT, ready=ready)
+    return ChildProcess(
+        argv[0],
+        [sys.executable, "-m", "benchmarks.load", *argv],
+        log=folder / f"{argv[0]}.log",
+        cwd=ROOT,
+        ready=lambda child: READY in child.output(),
+    )
 
 
 @contextmanager
@@ -313,13 +313,8 @@ def _paced(
 ) -> tuple[Usage, int, Latency | None]:
     """Write at a rate, and have a consumer note when each event arrives."""
     file = stage.folder / "received.json"
-    text = json.dumps(asdict(traffic))
-    reader = _program(
-        ["consumer", stage.kafka, stage.topic, str(file), text],
-        stage.folder,
-        lambda child: READY in child.output(),
-    )
-    with running(reader):
+    argv = [stage.kafka, stage.topic, str(file), json.dumps(asdict(traffic))]
+    with running(_program(["consumer", *argv], stage.folder)) as reader:
         meter = _Meter(child.pid, *servers.pids, reader.pid)
         limit_seconds = _deadline_seconds(traffic, min(rate, _SLOWEST))
         stamps_ns = servers.source.emit(traffic, rate, limit_seconds)

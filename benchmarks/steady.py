@@ -108,25 +108,26 @@ async def _watch(
     rest = process.memory_info().rss
     say(f"at rest {rest / _MB:.1f} MB; {rate:,} events/s for {runs_seconds / 60:g} min")
     warm_seconds = min(_WARM_SECONDS, runs_seconds / 2)
+    # A short run needs several looks too.
+    pause_seconds = min(_LOOK_SECONDS, runs_seconds / _LEAST_LOOKS)
     publishing = _Publishing(source, rate)
     warm: list[int] = []
     began = time.monotonic()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(publishing.run)
         try:
-            while (at := time.monotonic() - began) < runs_seconds:
-                # A short run needs several looks too.
-                pause_seconds = min(_LOOK_SECONDS, runs_seconds / _LEAST_LOOKS)
+            at = 0.0
+            while at < runs_seconds:
                 await trio.sleep(min(pause_seconds, runs_seconds - at))
-                rss, cpu_seconds = (
-                    process.memory_info().rss,
-                    sum(process.cpu_times()[:2]),
-                )
+                at, rss = time.monotonic() - began, process.memory_info().rss
                 warm += [rss] if at >= warm_seconds else []
+                accepted, cpu_us = (
+                    publishing.accepted,
+                    sum(process.cpu_times()[:2]) * 1e6,
+                )
                 say(
-                    f"{(time.monotonic() - began) / 60:6.1f} min {rss / _MB:6.1f} MB"
-                    f" {publishing.accepted:>10,} events"
-                    f" {cpu_seconds / max(publishing.accepted, 1) * 1e6:5.0f} us CPU each"
+                    f"{at / 60:6.1f} min {rss / _MB:6.1f} MB {accepted:>10,} events"
+                    f" {cpu_us / max(accepted, 1):5.0f} us CPU each"
                 )
         finally:
             publishing.going = False

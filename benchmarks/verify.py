@@ -31,12 +31,7 @@ _MIB = 1 << 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Fill, verify, print.
-
-    Returns:
-        0; 1 if there were findings, or Kafka failed; 130 if it was stopped.
-    """
+    """Fill, verify, print; the exit code is 1 for findings, or if Kafka failed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.verify", description="Measure `bridge verify`."
     )
