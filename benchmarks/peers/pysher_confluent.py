@@ -1,11 +1,10 @@
 """
 pysher and confluent-kafka: what a user of Python would write.
 
-A program (`python -m benchmarks.peers.pysher_program [unchecked]`); its environment
-says from where events come and where they go. pysher calls back in its own thread,
-which hands each event to librdkafka; the main thread takes delivery reports. With
-`unchecked` WebSocket texts aren't checked for valid UTF-8, which websocket-client does
-byte by byte in Python.
+The environment says from where events come and where they go. pysher calls back in its
+own thread, which passes each event to librdkafka; the main thread takes delivery
+reports. With the argument `unchecked` WebSocket texts aren't checked for valid UTF-8,
+which websocket-client does byte by byte in Python.
 """
 
 from __future__ import annotations
@@ -24,13 +23,11 @@ import pysher
 from confluent_kafka import KafkaError, Message, Producer
 
 
-__all__: list[str] = []
-
 _logger = logging.getLogger("peer")
 
 _LINGER_MS = 5
 
-# How long a full queue is waited for before the event is offered again.
+# How long to wait for a full queue before the event is offered again.
 _ROOM_SECONDS = 0.1
 
 _POLL_SECONDS = 0.5
@@ -38,7 +35,7 @@ _FLUSH_SECONDS = 5.0
 
 
 class _Forwarder:
-    """Hands events to the producer, and tells of those that Kafka didn't take."""
+    """Passes events to the producer, and logs those that Kafka didn't take."""
 
     def __init__(self, servers: str, topic: str) -> None:
         self._topic = topic
@@ -69,12 +66,12 @@ class _Forwarder:
                 return
 
     def serve(self) -> NoReturn:
-        """Take delivery reports for ever."""
+        """Take delivery reports until the process ends."""
         while True:
             self._producer.poll(_POLL_SECONDS)
 
     def flush(self) -> None:
-        """Bring what is left to Kafka."""
+        """Send what is left."""
         self._producer.flush(_FLUSH_SECONDS)
 
     @staticmethod
@@ -106,7 +103,7 @@ def _run(names: Mapping[str, str], *, checked: bool) -> NoReturn:
         pusher.connection.socket_kwargs["skip_utf8_validation"] = True
 
     def subscribe(_: str) -> None:
-        # Anew with each connection: pysher subscribes to nothing by itself.
+        # Once for each connection: pysher doesn't subscribe again by itself.
         pusher.subscribe(names["CHANNEL"]).bind(names["EVENT"], forwarder.forward)
 
     pusher.connection.bind("pusher:connection_established", subscribe)
