@@ -15,26 +15,12 @@ from tests.http.clients import (
     GET,
     PATIENCE_SECONDS,
     POST,
-    connected,
+    said,
     served,
-    until_end,
 )
 
 
 _ANSWER = b"HTTP/1.1 200 "
-
-
-async def _said(port: int, *sent: bytes) -> bytes:
-    """Send pieces one after the other, and read to the end."""
-    stream = await connected(port)
-    for piece in sent:
-        await stream.send_all(piece)
-        await trio.sleep(0.01)
-    # Else a connection that is kept would end with its deadline.
-    await stream.send_eof()
-    answer, _ = await until_end(stream)
-    await stream.aclose()
-    return answer
 
 
 async def test_connection_is_kept_for_the_next_request() -> None:
@@ -87,7 +73,7 @@ async def test_small_body_that_nobody_read_does_not_end_the_connection() -> None
     """It is there already: another request may follow."""
     refused = POST.replace(b"/", b"/refuse", 1) + b"Content-Length: 4\r\n\r\nbody"
     async with served() as port:
-        answer = await _said(port, refused + GET)
+        answer = await said(port, refused + GET)
         assert answer.count(b"HTTP/1.1 401 ") == 1
         assert answer.count(_ANSWER) == 1
 
@@ -96,10 +82,10 @@ async def test_client_that_asks_whether_to_go_on_is_told() -> None:
     """`Expect: 100-continue` is answered once the application reads."""
     head = POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
     async with served() as port:
-        answer = await _said(port, head, b"five!")
+        answer = await said(port, head, b"five!")
         assert answer.startswith(b"HTTP/1.1 100 ")
         assert answer.endswith(b"\r\n\r\n5")
-        answer = await _said(port, head.replace(b"/", b"/refuse", 1))
+        answer = await said(port, head.replace(b"/", b"/refuse", 1))
         assert answer.startswith(b"HTTP/1.1 401 ")
 
 
@@ -108,7 +94,7 @@ async def test_pieces_of_a_request_make_one() -> None:
     request = POST + b"Connection: close\r\nContent-Length: 5\r\n\r\nfive!"
     async with served() as port:
         for cut in range(1, len(request), 4):
-            answer = await _said(port, request[:cut], request[cut:])
+            answer = await said(port, request[:cut], request[cut:])
             assert answer.startswith(_ANSWER)
             assert answer.endswith(b"\r\n\r\n5")
 
@@ -120,7 +106,7 @@ async def test_pipelined_requests_are_answered_in_their_order() -> None:
         for size in (3, 0, 20_000, 1)
     ]
     async with served() as port:
-        answer = await _said(port, b"".join(posts))
+        answer = await said(port, b"".join(posts))
         bodies = [one.rpartition(b"\r\n\r\n")[2] for one in answer.split(_ANSWER)[1:]]
         assert bodies == [b"3", b"0", b"20000", b"1"]
 
@@ -137,7 +123,7 @@ async def test_client_that_wants_one_answer_gets_the_end_with_it(head: bytes) ->
     """It need not wait for any deadline."""
     async with served() as port:
         with trio.fail_after(PATIENCE_SECONDS):
-            answer = await _said(port, head)
+            answer = await said(port, head)
         assert answer.startswith(_ANSWER)
         assert b"connection: close" in answer.lower()
 
@@ -145,7 +131,7 @@ async def test_client_that_wants_one_answer_gets_the_end_with_it(head: bytes) ->
 async def test_head_request_has_no_body() -> None:
     """What the application gives is kept back; the length is told."""
     async with served() as port:
-        answer = await _said(port, GET.replace(b"GET", b"HEAD"))
+        answer = await said(port, GET.replace(b"GET", b"HEAD"))
         assert answer.startswith(_ANSWER)
         assert b"content-length: 1" in answer
         assert answer.endswith(b"\r\n\r\n")
@@ -194,7 +180,7 @@ async def test_any_application_ends_its_exchange(
     """One that says nothing, half, or waits for the end, leaves nobody hanging."""
     serving = partial(serve, limits=Limits(head_seconds=0.5))
     port: int = await nursery.start(serving, app, "127.0.0.1:0")
-    answer = await _said(port, GET)
+    answer = await said(port, GET)
     assert answer.startswith(expected[0])
     assert answer.endswith(expected[1])
     nursery.cancel_scope.cancel()
