@@ -324,26 +324,3 @@ async def test_request_under_way_keeps_its_place() -> None:
         await trio.sleep(0.1)
         assert await asked(port) == "5"
         assert answers[0].endswith(b"done")
-
-
-async def test_limit_holds() -> None:
-    """As many are answered at once as have a place; the others wait."""
-    limits = Limits(max_connections=3)
-    before = descriptors()
-    seen: list[int] = []
-    async with served(limits) as port:
-
-        async def work() -> None:
-            stream = await connected(port)
-            await stream.send_all(_work(0.2))
-            await trio.sleep(0.05)
-            seen.append(descriptors())
-            answer, _ = await until_end(stream)
-            assert answer.endswith(b"done")
-            await stream.aclose()
-
-        async with trio.open_nursery() as nursery:
-            for _ in range(8):
-                nursery.start_soon(work)
-        # The listener, each client's end, and the port's ends of three.
-        assert max(seen) <= before + 1 + 8 + 3
