@@ -20,7 +20,7 @@ from bridge.accounts import sources_of
 from bridge.events.intake import Intake
 from bridge.events.record import Origin, Record
 from bridge.gaps.holding import Holding
-from bridge.gaps.ledger import Ledger
+from bridge.gaps.ledger import ClosedGap, Ledger
 from bridge.gaps.limiter import Limiter
 from bridge.gaps.receiver import Receiver, Recipient
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
@@ -126,8 +126,8 @@ class HealingTasks:
             tuple(sources),
         )
 
-    def _gap_closed(self, client_id: str) -> None:
-        self._reconcilers[client_id].gap_closed(client_id)
+    def _gap_closed(self, closed: ClosedGap) -> None:
+        self._reconcilers[closed.gap.client_id].gap_closed(closed)
 
     # -- The status endpoint ----------------------------------------------------
 

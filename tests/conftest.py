@@ -60,8 +60,6 @@ _TESTS = Path(__file__).parent
 
 # Tests of packages that will be rebuilt, at inner interfaces that won't be there.
 _OLD = {
-    "recovery",
-    "reconciliation",
     "test_service.py",
 }
 

@@ -15,8 +15,7 @@ _LAYERS = (
     {"errors", "threads"},
     {"events", "settings"},
     {"http", "outbox"},
-    {"kafka", "pusher", "reconciliation", "recovery", "registry"}
-    | {"sandbox", "tracing", "webhooks"},
+    {"gaps", "kafka", "pusher", "registry", "sandbox", "tracing"},
     {"accounts", "consumer", "contract", "operations"},
     {"board", "framing", "healing"},
     {"doctor", "replay", "service"},

@@ -107,8 +107,8 @@ class Ledger:
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.statistics = GapStatistics(accounts)
-        # Called with the client id of each gap that closes; it may call the ledger.
-        self.on_closed: Callable[[str], None] = lambda _: None
+        # Called with each gap that closes; it may call the ledger.
+        self.on_closed: Callable[[ClosedGap], None] = lambda _: None
         self._topic = topic
         self._keep = keep
         self._jobs_in_flight = jobs_in_flight
@@ -141,7 +141,7 @@ class Ledger:
                 continue
             gap = _counted(reported, one)
             if gap.client_id not in self._sources:
-                _log.info("gap.left", gap_id=gap.gap_id, client_id=gap.client_id)
+                _log.info("gap.left_open", gap_id=gap.gap_id, client_id=gap.client_id)
             elif gap.until_us is None:
                 left.setdefault(gap.client_id, []).append(gap)
             else:
@@ -276,7 +276,7 @@ class Ledger:
         self.statistics.open[client_id] -= 1
         self.statistics.seconds[client_id] += gap.duration_seconds or 0.0
         self._write(gap, opens=gap_id)
-        self._closed[client_id][gap_id] = ClosedGap(gap, until_us)
+        closed = self._closed[client_id][gap_id] = ClosedGap(gap, until_us)
         _log.info(
             "gap.closed",
             gap_id=gap_id,
@@ -285,7 +285,7 @@ class Ledger:
             duration_seconds=gap.duration_seconds,
             **more,
         )
-        self.on_closed(client_id)
+        self.on_closed(closed)
 
     # -- What becomes of their jobs ---------------------------------------------
 
@@ -390,8 +390,9 @@ class Ledger:
         else:
             self._write(gap, opens=gap.gap_id)
         if gap != before:
-            (_log.warning if unknown else _log.info)(
-                "gap.settled",
+            log = _log.warning if unknown else _log.info
+            log(
+                "gap.resolved",
                 gap_id=gap.gap_id,
                 cause=gap.cause.value,
                 client_id=client_id,

@@ -106,10 +106,17 @@ def number_of(row: StoredRecord | Record) -> int:
 
 def make_outbox(directory: OutboxDirectory, **options: Any) -> Outbox:
     """Open an outbox; what isn't one of its own options is a setting."""
-    own = {"strip_preview", "on_loss", "refuse_late", "webhook"} & options.keys()
+    own = {"strip_preview", "refuse_late", "webhook"} & options.keys()
+    on_loss = options.pop("on_loss", None)
     limits = {name: options[name] for name in options.keys() - own}
     settings = OutboxSettings(dir=directory.path, **limits)
-    return Outbox(directory, settings, **{name: options[name] for name in own})
+    outbox = Outbox(directory, settings, **{name: options[name] for name in own})
+    if on_loss is not None:
+        outbox.on_loss = on_loss
+        # As the ledger's `restore` does.
+        if outbox.memory.damage is not None:
+            on_loss(outbox.memory.damage)
+    return outbox
 
 
 @contextmanager

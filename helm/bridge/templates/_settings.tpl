@@ -75,6 +75,7 @@ would write 1e+09. */ -}}
   "BRIDGE_RECONCILIATION_REQUEST_TIMEOUT_SECONDS" .Values.reconciliation.requestTimeoutSeconds
   "BRIDGE_RECONCILIATION_GIVE_UP_SECONDS" .Values.reconciliation.giveUpSeconds
   "BRIDGE_OPERATIONS_LISTEN" (printf "%s:%d" .Values.operations.address (int .Values.operations.port))
+  "BRIDGE_OPERATIONS_HOSTS" .Values.operations.hosts
   "BRIDGE_TRACING_ENABLED" .Values.tracing.enabled
 ) }}
 {{- end -}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from functools import partial
@@ -120,6 +120,24 @@ async def test_a_head_that_was_deleted_is_no_cut(
     }
 
 
+async def recreate(kafka: KafkaBroker, topic: Topic, *, others: bool) -> None:
+    """Delete the topic and make it again; others may write to it at once."""
+    await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
+    await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
+    for partition in range(topic.partitions) if others else ():
+        # Beyond the offsets that the partitions have come to.
+        await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
+
+
+async def check_recreated(topic: Topic) -> None:
+    """Assert that it has what came after the first 120, and their sequences go on."""
+    records = ours(await read_back(topic))
+    assert sorted(numbers_of(records)) == list(range(120, 240))
+    assert first_sequences(records) == {
+        partition: count + 1 for partition, count in lasts(topic, range(120)).items()
+    }
+
+
 @pytest.mark.parametrize("others", [False, True])
 @pytest.mark.timeout(90)
 async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
@@ -137,13 +155,7 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             await running.nothing_waits()
-            await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
-            await trio.to_thread.run_sync(
-                kafka.create_topic, topic.name, topic.partitions
-            )
-            for partition in range(topic.partitions) if others else ():
-                # Beyond the offsets that the lanes have come to.
-                await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
+            await recreate(kafka, topic, others=others)
             await feed(running, topic, 80, first=120)
             await running.all_sent(topic.name, 200)
             await looked_again(running, topic, monkeypatch, range(200, 240))
@@ -152,11 +164,7 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
             assert running.counted("resent") == {}
             assert running.errors == []
     assert events.count("topic.recreated") >= 1
-    records = ours(await read_back(topic))
-    assert sorted(numbers_of(records)) == list(range(120, 240))
-    assert first_sequences(records) == {
-        partition: count + 1 for partition, count in lasts(topic, range(120)).items()
-    }
+    await check_recreated(topic)
 
 
 @pytest.mark.parametrize("others", [False, True])
@@ -178,10 +186,7 @@ async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
         running.offer(topic.name, range(120, 160))
         await running.committed(160)
     monkeypatch.undo()
-    await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
-    await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
-    for partition in range(topic.partitions) if others else ():
-        await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
+    await recreate(kafka, topic, others=others)
     with nothing_is_called_lost() as events:
         for numbers in (range(160, 200), range(200, 240)):
             async with sending(topic, tmp_path, settings=settings) as running:
@@ -190,11 +195,7 @@ async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
                 assert running.counted("resent") == {}
                 assert running.relay.statistics.resumed == {}
     assert events.count("topic.recreated") == 1
-    records = ours(await read_back(topic))
-    assert sorted(numbers_of(records)) == list(range(120, 240))
-    assert first_sequences(records) == {
-        partition: count + 1 for partition, count in lasts(topic, range(120)).items()
-    }
+    await check_recreated(topic)
 
 
 @pytest.mark.timeout(120)
@@ -253,49 +254,27 @@ def check_resent(
     plain = [one for one in ours if "bridge_anomaly" not in one.headers]
     assert {one.headers["bridge_anomaly"] for one in marked} <= {b"resent"}
     kept, lost, later = set(kept), set(lost), set(later)
-    assert max(Counter(numbers_of(plain)).values()) == 1
-    assert max(Counter(numbers_of(marked)).values(), default=1) == 1
+    for once in (plain, marked):
+        assert max(Counter(numbers_of(once)).values(), default=1) == 1
     assert kept <= set(numbers_of(plain)) <= kept | later
     assert lost <= set(numbers_of(marked)) <= lost | later
     assert set(numbers_of(ours)) == kept | lost | later
-    names: dict[int, set[bytes]] = defaultdict(set)
-    for one, number in zip(ours, numbers_of(ours), strict=True):
-        names[number].add(one.headers["ce_id"])
-    assert all(len(ce_ids) == 1 for ce_ids in names.values())
+    numbered = zip(numbers_of(ours), ours, strict=True)
+    names = {(number, one.headers["ce_id"]) for number, one in numbered}
+    assert len(names) == len(kept | lost | later)
     for partition in {one.partition for one in ours}:
-        _check_lane([one for one in ours if one.partition == partition])
+        lane = [one for one in ours if one.partition == partition]
+        sequences = [int(one.headers["bridge_sequence"]) for one in lane]
+        resent = [at for at, one in enumerate(lane) if one in marked]
+        cut = min(resent, default=len(lane))
+        before, after = sequences[:cut], sequences[cut:]
+        first = min(after, default=len(before) + 1)
+        # Up to the first missing row, and from it on again without a hole; between
+        # them what was sent until the loss was found, which comes again as well.
+        assert before[: first - 1] == list(range(1, first))
+        assert before[first - 1 :] == sorted({*before[first - 1 :]} & {*after})
+        assert after == list(range(first, first + len(after)))
     return len(marked)
-
-
-def _check_lane(records: Sequence[reader.Record]) -> None:
-    """Assert that a lane's records stand in order up to a cut, and again from it on."""
-    sequences = [int(one.headers["bridge_sequence"]) for one in records]
-    resent = [
-        index for index, one in enumerate(records) if "bridge_anomaly" in one.headers
-    ]
-    first = resent[0] if resent else len(records)
-    before, after = sequences[:first], sequences[first:]
-    if not resent:
-        assert before == list(range(1, len(before) + 1))
-        return
-    # From the first missing row on, without a hole.
-    assert after == list(range(after[0], after[0] + len(after)))
-    # What came before it, and what was sent until the cut was found.
-    assert before[: after[0] - 1] == list(range(1, after[0]))
-    late = before[after[0] - 1 :]
-    assert late == sorted(late)
-    assert all(sequence in after for sequence in late)
-    assert all("bridge_anomaly" in one.headers for one in _twice(records, late))
-
-
-def _twice(
-    records: Sequence[reader.Record], late: Sequence[int]
-) -> list[reader.Record]:
-    """Give the second record of each sequence that is there twice."""
-    return [
-        [one for one in records if int(one.headers["bridge_sequence"]) == sequence][-1]
-        for sequence in late
-    ]
 
 
 KEPT, LOST, LATER = range(100), range(100, 160), range(160, 240)

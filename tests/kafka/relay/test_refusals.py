@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from tests.kafka.relay.relaying import (
     Delivery,
     Rig,
     alter,
+    check_topic,
     feed,
     numbers_of,
     opened,
@@ -46,30 +45,6 @@ async def gone(running: Rig, count: int) -> None:
     """Wait until so many records are on disk and none of them waits any more."""
     await running.committed(count)
     await running.nothing_waits()
-
-
-def check_without(
-    records: Sequence[reader.Record],
-    expected: Iterable[int],
-    refused: Iterable[tuple[int, int]],
-) -> None:
-    """Assert that each event is there once and in order, and what is missing."""
-    assert Counter(numbers_of(records)) == Counter(expected)
-    numbers: dict[bytes | None, list[int]] = {}
-    for one, number in zip(records, numbers_of(records), strict=True):
-        numbers.setdefault(one.key, []).append(number)
-    assert all(each == sorted(each) for each in numbers.values())
-    holes = set(refused)
-    for partition in {one.partition for one in records}:
-        found = [
-            int(one.headers["bridge_sequence"])
-            for one in records
-            if one.partition == partition
-        ]
-        last = max([*found, *(number for place, number in holes if place == partition)])
-        assert found == [
-            number for number in range(1, last + 1) if (partition, number) not in holes
-        ]
 
 
 def place_of(letter: reader.Record) -> tuple[int, int]:
@@ -117,7 +92,7 @@ async def test_a_record_that_is_too_large_goes_to_the_dead_letters(
         letter.headers["bridge_refused_ce_id"] for letter in letters
     }
     expected = [*range(200), *range(202, 402)]
-    check_without(await read_back(topic), expected, map(place_of, letters))
+    check_topic(await read_back(topic), expected, map(place_of, letters))
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
@@ -147,7 +122,7 @@ async def test_what_the_dead_letters_refuse_too_stays_in_the_outbox(
     ]
     hole = (told[0]["partition"], told[0]["sequence"])
     records = await read_back(topic)
-    check_without(records, [*range(20), *range(21, 100)], [hole])
+    check_topic(records, [*range(20), *range(21, 100)], [hole])
     letters = await read_back(topic, topic.dead_letter)
     assert sorted(numbers_of(letters)) == list(range(20))
     # It stays in the file, and isn't sent again.
@@ -210,7 +185,7 @@ async def test_a_refused_record_is_found_in_a_batch(
     hole = (partitioner(topic.partitions)(b"job"), 201)
     assert place_of(letter) == hole
     records_there = await read_back(topic)
-    check_without(records_there, [n for n in range(300) if n != 200], [hole])
+    check_topic(records_there, [n for n in range(300) if n != 200], [hole])
 
 
 async def test_a_record_without_key_on_a_compacted_topic_is_put_aside(
@@ -229,4 +204,4 @@ async def test_a_record_without_key_on_a_compacted_topic_is_put_aside(
     (letter,) = await read_back(topic, topic.dead_letter)
     assert letter.key is None
     expected = [*range(10), *range(11, 60)]
-    check_without(await read_back(topic), expected, [place_of(letter)])
+    check_topic(await read_back(topic), expected, [place_of(letter)])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
 import trio
 from aiokafka import AIOKafkaProducer  # noqa: TID251 - what it is told
@@ -22,7 +20,6 @@ from tests.kafka.relay.relaying import (
     feed,
     opened,
     read_back,
-    record,
     rig,
     send_nothing,
     sending,
@@ -77,53 +74,6 @@ async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
         await running.all_sent(topic.dead_letter, 7)
     check_topic(await read_back(topic), range(10))
     check_topic(await read_back(topic, topic.dead_letter), range(12))
-
-
-def sockets() -> set[tuple[object, ...]]:
-    """Return this process's connections to brokers."""
-    return {
-        (one.laddr, one.raddr)
-        for one in psutil.Process().net_connections("tcp")
-        if one.status == "ESTABLISHED"
-    }
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-@pytest.mark.parametrize("after_seconds", [0.02, 0.06, 0.1, 0.2, 0.5])
-async def test_a_relay_that_is_cancelled_leaves_nothing_open(  # noqa: PLR0917 - fixtures
-    topic: Topic,
-    tmp_path: Path,
-    recwarn: pytest.WarningsRecorder,
-    caplog: pytest.LogCaptureFixture,
-    delivery: Delivery,
-    after_seconds: float,
-) -> None:
-    """No thread, task, producer or connection, whatever it was about to do."""
-    before = sockets()
-    topics = [topic.name, topic.dead_letter, topic.gaps]
-    async with rig(settings_for(topic), topics, tmp_path, delivery=delivery) as running:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_flood, running, topic)
-            await trio.sleep(after_seconds)
-            nursery.cancel_scope.cancel()
-        running.cancel()
-        with trio.fail_after(5):
-            await running.ended.wait()
-        await until(lambda: running.relay.statistics.last_beat == 0.0)
-    gc.collect()
-    assert sockets() - before == set()
-    said = [one.getMessage() for one in caplog.records if one.name == "asyncio"]
-    assert said == []
-    assert [str(one.message) for one in recwarn if "nclosed" in str(one.message)] == []
-
-
-async def _flood(running: object, topic: Topic) -> None:
-    """Offer events as soon as there are partitions for them."""
-    outbox: Outbox = running.outbox  # type: ignore[attr-defined]
-    while True:
-        if outbox.knows([topic.name]):
-            outbox.offer([record(topic.name, number) for number in range(20)])
-        await trio.sleep(0.001)
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import trio
 
-from tests.reconciliation.world import World
+from tests.gaps.world import World
 
 
 @pytest.fixture
 def threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do in the loop what is done in threads: trio's clock doesn't wait for them."""
+    """Run in the loop what runs in threads: trio's clock doesn't wait for them."""
 
     async def run_sync(work: Callable[..., Any], *args: object) -> Any:
         await trio.lowlevel.checkpoint()
