@@ -359,7 +359,9 @@ async def _send_until_killed(
     async def kill() -> None:
         # While nothing can be written: an answer from now on would be a false one.
         file = folder / "outbox.sqlite3"
-        with closing(sqlite3.connect(file, check_same_thread=False)) as other:
+        # The bridge writes all the time, so that the lock may be long in coming.
+        lock = sqlite3.connect(file, timeout=30, check_same_thread=False)
+        with closing(lock) as other:
             await trio.to_thread.run_sync(other.execute, "BEGIN IMMEDIATE")
             await trio.sleep(_LOCKED_SECONDS)
             process.kill()
