@@ -370,7 +370,7 @@ class Authorizer:
         try:
             return await self._request(token, request)
         except AuthorizationError as error:
-            # The token may have been replaced meanwhile.
+            # The token may have been replaced in the meantime.
             renewed = self._client.token.reveal()
             if error.status != 401 or renewed == token:
                 raise

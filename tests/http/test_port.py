@@ -104,15 +104,6 @@ async def test_address_of_another_machine_is_refused(listen: str) -> None:
         await serve(_APP, listen)
 
 
-async def test_port_is_free_after_the_cancel() -> None:
-    """Once serving has ended, the port can be taken at once."""
-    async with trio.open_nursery() as nursery:
-        port: int = await nursery.start(serve, _APP, "127.0.0.1:0")
-        await _get(f"http://127.0.0.1:{port}/")
-        nursery.cancel_scope.cancel()
-    socket.create_server(("127.0.0.1", port)).close()
-
-
 async def test_cancel_while_starting_leaves_nothing() -> None:
     """A cancel at any moment of the start leaves no socket behind."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
