@@ -108,7 +108,7 @@ class Forgery:
 def _answer(version: int, partition: int, code: int) -> tuple[Any, ...]:
     """Write an answer for a partition."""
     # Error, offset, timestamp, log start; from version 8 on two more.
-    answer = (partition, code, -1, -1, -1, [], None)
+    answer: tuple[Any, ...] = (partition, code, -1, -1, -1, [], None)
     return answer[: 5 if version < 8 else 7]
 
 
