@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import trio
-from tests.chaos.follower import Follower
 
 from benchmarks.contenders import CHOICE, Contender, able
 from benchmarks.load import Traffic
@@ -28,6 +27,7 @@ from benchmarks.report import BRIDGES, Failure, heading, save, table
 from benchmarks.run import running, staged, wait_subscribed
 from benchmarks.soketi import Attempt, SoketiSource, soketi_running
 from benchmarks.verdict import Evidence, FaultVerdict, judge
+from tests.chaos.witness import Follower
 from tests.kit.gap_judge import read_gaps
 from tests.kit.kafka import KafkaServer
 from tests.kit.process import ChildProcess, ProcessError
