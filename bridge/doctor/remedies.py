@@ -39,7 +39,7 @@ class ProblemError(BridgeError):
         super().__init__(detail)
         self.detail = detail
         self.remedy = remedy
-        self.exit_code = exit_code
+        self.exit_code = exit_code  # type: ignore[misc]
 
 
 def problem_of(error: BridgeError) -> ProblemError:

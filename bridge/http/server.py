@@ -191,15 +191,15 @@ async def open_socket(listen: str, setting: str) -> socket.socket:
         )
     except ValueError as error:
         raise ListenError(
-            f"{setting} ({variable}) is {listen!r}; expected host:port, "
-            "for example 127.0.0.1:8080 or [::1]:8080",
+            f"{setting} ({variable}) is {listen!r}",
+            hint="Expected is host:port, for example 127.0.0.1:8080 or [::1]:8080",
             listen=listen,
         ) from error
     except OSError as error:
         reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
         raise ListenError(
-            f"can't listen on {listen}: {reason}; "
-            f"set another address with {setting} ({variable})",
+            f"can't listen on {listen}: {reason}",
+            hint=f"Set another address with {setting} ({variable})",
             listen=listen,
         ) from error
 

@@ -12,16 +12,19 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import TypeAlias
+from typing import Final, TypeAlias
 from urllib.parse import SplitResult
 
 import trio
 
 from bridge.errors import ConnectError
-from bridge.http.tls import untrusted
+from bridge.http.tls import certificate_fault
 
 
 __all__ = ["OpenTcp", "address_of", "open_stream", "os_reason"]
+
+_ADDRESSES: Final = "pusher.url (BRIDGE_PUSHER_URL) or api_url (BRIDGE_API_URL)"
+_AUTHORITIES: Final = "pusher.ca_file (BRIDGE_PUSHER_CA_FILE)"
 
 OpenTcp: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Opens TCP to a host and a port, as `trio.open_tcp_stream` does."""
@@ -69,7 +72,7 @@ async def open_stream(
         try:
             await stream.do_handshake()
         except trio.BrokenResourceError as error:
-            raise ConnectError(_tls_reason(address, error.__cause__)) from error
+            raise _no_tls(address, error.__cause__) from error
         undo.pop_all()
     return stream
 
@@ -97,9 +100,11 @@ def os_reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def _tls_reason(address: str, cause: BaseException | None) -> str:
-    if message := untrusted(address, cause):
-        return message
+def _no_tls(address: str, cause: BaseException | None) -> ConnectError:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        fault, hint = certificate_fault(cause, _ADDRESSES, _AUTHORITIES)
+        return ConnectError(f"the certificate of {address} {fault}", hint=hint)
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-        return f"no TLS with {address}: {cause.reason or 'handshake failed'}"
-    return f"{address} ended the connection during the TLS handshake"
+        reason = cause.reason or "handshake failed"
+        return ConnectError(f"no TLS with {address}: {reason}")
+    return ConnectError(f"{address} ended the connection during the TLS handshake")

@@ -19,16 +19,20 @@ from bridge.settings import require_regular, signature
 
 __all__ = [
     "ReloadingContext",
+    "certificate_fault",
     "client_context",
     "client_tls",
     "server_tls",
-    "untrusted",
 ]
 
 _log = structlog.get_logger("bridge.http")
 
 # OpenSSL's words for two keys of one kind, and of two kinds.
 _MISMATCHES: Final = {"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
+
+# OpenSSL's X509_V_ERR_*: see its manual page of X509_STORE_CTX_get_error.
+_NOT_NOW: Final = frozenset({9, 10})
+_OTHER_NAMES: Final = frozenset({62, 64})
 
 
 class ReloadingContext:
@@ -114,7 +118,8 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
         # SSLError is an OSError too: the file isn't PEM.
         reason = error.strerror or type(error).__name__
         raise ConfigError(
-            f"pusher.ca_file (BRIDGE_PUSHER_CA_FILE) can't be used: {reason}"
+            f"pusher.ca_file (BRIDGE_PUSHER_CA_FILE) can't be used: {reason}",
+            hint="Set it to a readable file of certificates (PEM)",
         ) from error
 
 
@@ -171,30 +176,29 @@ def _server_context(
         if getattr(error, "reason", None) in _MISMATCHES:
             reason = "they don't fit each other"
         raise ConfigError(
-            f"{cert} and {key}: {cert_file} and {key_file} can't be used, {reason}; "
-            "expected are PEM files: a certificate chain, and the key that fits it, "
-            "without a password"
+            f"{cert} and {key}: {cert_file} and {key_file} can't be used, {reason}",
+            hint="Expected are PEM files: a certificate chain, and the key that fits"
+            " it, without a password",
         ) from error
     return context
 
 
-def untrusted(place: str, error: BaseException | None) -> str | None:
+def certificate_fault(
+    error: ssl.SSLCertVerificationError, address: str, authorities: str
+) -> tuple[str, str]:
     """
-    Describe a failure whose cause is a certificate that was not accepted.
+    Give what is wrong with a server's certificate, and what to do about it.
 
     Args:
-        place: The server, `host:port`.
-        error: What failed; its causes are searched.
-
-    Returns:
-        The error message, or None if the certificate is not the cause.
+        error: Why it was not accepted.
+        address: The settings that have the server's name.
+        authorities: The setting of the certificates to trust.
     """
-    cause = error
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return None
-    return (
-        f"the certificate of {place} was not accepted: {cause.verify_message}"
-        " (for a private CA set pusher.ca_file, BRIDGE_PUSHER_CA_FILE)"
-    )
+    said = error.verify_message.rstrip(".")
+    if error.verify_code in _NOT_NOW:
+        hint = "Renew it on the server, and see that this machine's clock is right"
+        return f"isn't valid now ({said})", hint
+    if error.verify_code in _OTHER_NAMES:
+        hint = f"Set {address} to a name that the certificate has"
+        return f"is for another name ({said})", hint
+    return f"isn't trusted ({said})", f"Set {authorities} to the CA that issued it"

@@ -310,7 +310,7 @@ def test_pair_that_does_not_fit_is_one_clear_sentence(
     said = str(caught.value)
     assert said.startswith("webhook.tls_cert_file (BRIDGE_WEBHOOK_TLS_CERT_FILE) and ")
     assert "webhook.tls_key_file (BRIDGE_WEBHOOK_TLS_KEY_FILE): " in said
-    assert f" can't be used, {reason}; " in said
+    assert f" can't be used, {reason}. " in said
     assert said.endswith("the key that fits it, without a password")
 
 

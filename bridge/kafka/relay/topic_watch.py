@@ -153,7 +153,7 @@ class TopicWatch(msgspec.Struct):
             if found.missing:
                 parts.append(_missing(found.missing))
             parts += (
-                str(one)
+                f"{one}."
                 for one in found.problems.values()
                 if isinstance(one, KafkaRefusedError)
             )
