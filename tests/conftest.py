@@ -70,7 +70,7 @@ _OLD = {
 _SLOW = {
     "benchmarks",
     "contract",
-    "doctor",
+    "check",
     "examples",
     "helm",
     "kafka",

@@ -19,7 +19,7 @@ _LAYERS = (
     | {"sandbox", "tracing", "webhooks"},
     {"accounts", "consumer", "contract", "operations"},
     {"board", "framing", "healing"},
-    {"doctor", "replay", "service"},
+    {"check", "replay", "service"},
     {"cli"},
     {"__main__"},
 )

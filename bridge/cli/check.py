@@ -1,7 +1,7 @@
 """
 `bridge check`: options, the choice between lines and JSON, exit code.
 
-What is looked at stands in `bridge.doctor`.
+What is looked at stands in `bridge.check`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-import msgspec
 import trio
 from rich.console import Console
 
+from bridge.check import Report, as_json, check, refused_settings, show
 from bridge.cli.options import config_option, given_settings, setting_options
 from bridge.cli.signals import treat_sigterm_as_sigint
-from bridge.doctor import Report, as_json, check, refused_settings, show
 from bridge.errors import ConfigError, ExitCode
 from bridge.operations import logs
 from bridge.settings import load
@@ -65,7 +64,7 @@ def command(ctx: click.Context, *, to_json: bool) -> None:
         except KeyboardInterrupt:
             click.echo("bridge: interrupted; that tells nothing.", err=True)
             ctx.exit(ExitCode.FAILED)
-    _write(_redacted(report), to_json=to_json)
+    _write(report, to_json=to_json)
     ctx.exit(report.exit_code)
 
 
@@ -78,20 +77,6 @@ def _waiting() -> Iterator[None]:
         return
     with console.status("looking..."):
         yield
-
-
-def _redacted(report: Report) -> Report:
-    """Blot out secrets that a server repeats, or that stand in a wrong place."""
-    lines = tuple(
-        msgspec.structs.replace(
-            line,
-            subject=logs.redact(line.subject),
-            detail=logs.redact(line.detail),
-            remedy=logs.redact(line.remedy),
-        )
-        for line in report.lines
-    )
-    return msgspec.structs.replace(report, lines=lines)
 
 
 def _write(report: Report, *, to_json: bool) -> None:

@@ -340,8 +340,8 @@ _REFUSALS: Final = {
     403: (
         "dryAPI refused the channel (HTTP 403)",
         (
-            "Check BRIDGE_CLIENT_ID and that the API token (BRIDGE_API_TOKEN) belongs to"
-            " it, or client_id and api_token_file of the account in [[accounts]]"
+            "Check BRIDGE_CLIENT_ID and that the API token (BRIDGE_API_TOKEN) belongs"
+            " to it, or client_id and api_token_file of the account in [[accounts]]"
         ),
     ),
 }

@@ -84,6 +84,10 @@ class _Place(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
 
+    def refuses(self, what: str, hint: str) -> KafkaRefusedError:
+        """Make the error: what the broker does, and what to do about it."""
+        return KafkaRefusedError(f"The Kafka broker {self} {what}", hint=hint)
+
 
 @asynccontextmanager
 async def asking(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
@@ -246,9 +250,6 @@ def _has_tokens(settings: KafkaSettings) -> bool:
 
 # -- What a failure means -------------------------------------------------------
 
-# What is wrong, of which the broker is the subject, and what to do about it.
-_Fault = tuple[str, str]
-
 
 async def _refusal(place: _Place, error: Exception) -> KafkaRefusedError | None:
     """Find what a failure means that stays until a setting is another one."""
@@ -256,11 +257,9 @@ async def _refusal(place: _Place, error: Exception) -> KafkaRefusedError | None:
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         # aiokafka drops the broker's list on the way.
         others = ", ".join(await _mechanisms(place)) or "none"
-        fault = (
-            (
-                f"doesn't support {place.settings.sasl_mechanism} at this address, but"
-                f" {others}"
-            ),
+        fault = place.refuses(
+            f"doesn't support {place.settings.sasl_mechanism} at this address, but"
+            f" {others}",
             f"Set {_SASL} to one that it supports, or enable it there",
         )
     for cause in causes(error):
@@ -268,10 +267,7 @@ async def _refusal(place: _Place, error: Exception) -> KafkaRefusedError | None:
             fault = _of_tls(place, cause)
     if fault is None and _is_ended(error):
         fault = await _other_way(place)
-    if fault is None:
-        return None
-    what, hint = fault
-    return KafkaRefusedError(f"The Kafka broker {place} {what}", hint=hint)
+    return fault
 
 
 def _in_words(error: Exception, timeout_seconds: float) -> str:
@@ -302,48 +298,42 @@ def _is_unproved(error: Exception) -> bool:
     return isinstance(error, ValueError) and not isinstance(error, OSError)
 
 
-def _of_sasl(place: _Place, error: Exception) -> _Fault | None:
+def _of_sasl(place: _Place, error: Exception) -> KafkaRefusedError | None:
     settings = place.settings
     mechanism = settings.sasl_mechanism
     if isinstance(error, errors.IllegalSaslStateError):
         plain = settings.security_protocol.removeprefix("SASL_")
-        return "has no SASL at this address", f"Set {_PROTOCOL} to {plain}"
+        return place.refuses(
+            "has no SASL at this address", f"Set {_PROTOCOL} to {plain}"
+        )
     if _is_unproved(error):
-        return (
-            (
-                f"doesn't prove that it knows the password of {settings.sasl_username!r}:"
-                " it may not be yours"
-            ),
+        return place.refuses(
+            f"doesn't prove that it knows the password of {settings.sasl_username!r}:"
+            " it may not be yours",
             f"Check {_SERVERS}",
         )
     if not isinstance(error, _REFUSED_SASL):
         return None
     said = _said(error)
     if mechanism == "OAUTHBEARER":
-        return (
+        return place.refuses(
             f"refuses the token of {settings.sasl_oauth_client_id!r}: {said}",
-            (
-                "The broker's issuer, audience, scope and extensions must be those of"
-                " kafka.sasl_oauth_token_url, kafka.sasl_oauth_scope,"
-                " kafka.sasl_oauth_audience and kafka.sasl_oauth_extensions"
-                " (BRIDGE_KAFKA_SASL_OAUTH_...)"
-            ),
+            "The broker's issuer, audience, scope and extensions must be those of"
+            " kafka.sasl_oauth_token_url, kafka.sasl_oauth_scope,"
+            " kafka.sasl_oauth_audience and kafka.sasl_oauth_extensions"
+            " (BRIDGE_KAFKA_SASL_OAUTH_...)",
         )
     if mechanism == "AWS_MSK_IAM":
-        return (
+        return place.refuses(
             f"refuses the IAM credentials: {said}",
-            (
-                "Their policy must allow kafka-cluster:Connect, and kafka.sasl_aws_region"
-                " (BRIDGE_KAFKA_SASL_AWS_REGION) be the cluster's"
-            ),
+            "Their policy must allow kafka-cluster:Connect, and kafka.sasl_aws_region"
+            " (BRIDGE_KAFKA_SASL_AWS_REGION) be the cluster's",
         )
-    return (
+    return place.refuses(
         f"refuses to let {settings.sasl_username!r} in with {mechanism}: {said}",
-        (
-            "Check kafka.sasl_username and kafka.sasl_password"
-            " (BRIDGE_KAFKA_SASL_USERNAME, BRIDGE_KAFKA_SASL_PASSWORD or"
-            " BRIDGE_KAFKA_SASL_PASSWORD_FILE), and that the user has this mechanism"
-        ),
+        "Check kafka.sasl_username and kafka.sasl_password"
+        " (BRIDGE_KAFKA_SASL_USERNAME, BRIDGE_KAFKA_SASL_PASSWORD or"
+        " BRIDGE_KAFKA_SASL_PASSWORD_FILE), and that the user has this mechanism",
     )
 
 
@@ -353,28 +343,24 @@ def _said(error: Exception) -> str:
     return "".join(c for c in text[:_MOST_WORDS] if c.isprintable()).rstrip(". ")
 
 
-def _of_tls(place: _Place, error: ssl.SSLError) -> _Fault | None:
+def _of_tls(place: _Place, error: ssl.SSLError) -> KafkaRefusedError | None:
     if isinstance(error, ssl.SSLCertVerificationError):
         addresses = f"{_SERVERS}, and the broker's advertised.listeners,"
         fault, hint = certificate_fault(error, addresses, _AUTHORITIES)
-        return f"has a certificate that {fault}", hint
+        return place.refuses(f"has a certificate that {fault}", hint)
     # Alerts of TLS 1.3 and before (RFC 8446, section 6) by OpenSSL's names.
     reason = error.reason or str(error)
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         said = reason.partition("ALERT_")[2].replace("_", " ").lower()
         if place.settings.ssl_cert_file is None:
-            return (
+            return place.refuses(
                 f"requires a client certificate ({said})",
-                (
-                    "Set kafka.ssl_cert_file and kafka.ssl_key_file"
-                    " (BRIDGE_KAFKA_SSL_CERT_FILE, BRIDGE_KAFKA_SSL_KEY_FILE)"
-                ),
+                "Set kafka.ssl_cert_file and kafka.ssl_key_file"
+                " (BRIDGE_KAFKA_SSL_CERT_FILE, BRIDGE_KAFKA_SSL_KEY_FILE)",
             )
-        return (
-            (
-                "refuses the certificate of kafka.ssl_cert_file"
-                f" (BRIDGE_KAFKA_SSL_CERT_FILE): {said}"
-            ),
+        return place.refuses(
+            "refuses the certificate of kafka.ssl_cert_file"
+            f" (BRIDGE_KAFKA_SSL_CERT_FILE): {said}",
             "It must be issued by a CA that the broker trusts, and not have expired",
         )
     return None
@@ -383,16 +369,20 @@ def _of_tls(place: _Place, error: ssl.SSLError) -> _Fault | None:
 # -- What it does where it is spoken to in another way ---------------------------
 
 
-async def _other_way(place: _Place) -> _Fault | None:
+async def _other_way(place: _Place) -> KafkaRefusedError | None:
     protocol = place.settings.security_protocol
     sasl = "SASL_" if protocol.startswith("SASL_") else ""
     if protocol.endswith("PLAINTEXT"):
         if await _speaks_tls(place):
-            return "speaks TLS at this address", f"Set {_PROTOCOL} to {sasl}SSL"
+            return place.refuses(
+                "speaks TLS at this address", f"Set {_PROTOCOL} to {sasl}SSL"
+            )
     elif await _speaks_plainly(place):
-        return "speaks no TLS at this address", f"Set {_PROTOCOL} to {sasl}PLAINTEXT"
+        return place.refuses(
+            "speaks no TLS at this address", f"Set {_PROTOCOL} to {sasl}PLAINTEXT"
+        )
     if not sasl and (wanted := await _mechanisms(place)):
-        return (
+        return place.refuses(
             f"requires SASL ({', '.join(wanted)})",
             f"Set {_PROTOCOL} to SASL_{protocol}, and {_SASL}",
         )

@@ -131,7 +131,7 @@ def _copy(path: Path, max_bytes: int, reason: str) -> Path:
             raise OutboxDamagedError(
                 f"outbox.dir: {path} is damaged ({reason}), and so was the file before"
                 " it",
-                hint=f"See whether the disk fails. Keep both: they are in {path.parent}",
+                hint=f"See whether the disk fails; keep both, in {path.parent}",
             )
     fresh = path.with_name(f"{path.name}.new")
     for part in _PARTS:

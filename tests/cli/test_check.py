@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ExitCode
+from tests.check.holes import closed_port
 from tests.cli.commands import bridge, drawn
 from tests.cli.conftest import Invoke
-from tests.doctor.holes import closed_port
 
 
 @pytest.fixture(autouse=True)
@@ -56,13 +56,14 @@ def test_json_is_one_object(invoke: Invoke) -> None:
     assert result.exit_code == report["exit_code"] == ExitCode.FAILED
     assert report["outcome"] == "failure"
     assert 0 < report["seconds"] < 10
+    servers = os.environ["BRIDGE_KAFKA_BOOTSTRAP_SERVERS"]
     by_step = {one["step"]: one for one in report["checks"]}
     assert by_step["settings"]["outcome"] == "ok"
     assert by_step["kafka.tcp"] == {
         "step": "kafka.tcp",
-        "subject": os.environ["BRIDGE_KAFKA_BOOTSTRAP_SERVERS"],
+        "subject": servers,
         "outcome": "failure",
-        "detail": "can't connect: Connection refused",
+        "detail": f"can't reach {servers}: Connection refused",
         "remedy": by_step["kafka.tcp"]["remedy"],
         "exit_code": ExitCode.REFUSED_BY_KAFKA,
     }

@@ -12,7 +12,7 @@ import trustme
 
 from bridge.reconciliation.client import Answer, Outcome, StatusClient
 from bridge.settings import Secret
-from tests.doctor.holes import closed_port
+from tests.check.holes import closed_port
 
 
 TOKEN = "token-8d1f"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from bridge.doctor import Outcome
-from tests.doctor.ground import Ground
-from tests.doctor.holes import black_hole
+from bridge.check import Outcome
+from tests.check.ground import Ground
+from tests.check.holes import black_hole
 
 
 # The first test waits for brokers to start, on a machine that others use.

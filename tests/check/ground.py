@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from confluent_kafka.admin import AclOperation, ResourceType
 
-from bridge.doctor import Line, Outcome, Report, check
+from bridge.check import Line, Outcome, Report, check
 from bridge.errors import ExitCode
 from bridge.settings import Secret, load
 from tests.kit.authorities import Authority, Identity
@@ -177,8 +177,8 @@ def check_told(
     step, *words = told.split("|")
     lines = list(remarkable(report))
     assert {(line.step, line.outcome) for line in lines} == {(step, outcome)}
-    assert all(line.remedy for line in lines)
-    text = " ".join(f"{line.detail} {line.remedy}" for line in lines)
+    assert all(line.hint for line in lines)
+    text = " ".join(f"{line.detail} {line.hint}" for line in lines)
     assert [word for word in words if word not in text] == []
     assert report.exit_code is exit_code
     assert report.seconds < 10

@@ -12,9 +12,9 @@ from aiokafka.protocol.transaction import (  # noqa: TID251 - likewise
     InitProducerIdRequest,
 )
 
-from bridge.doctor import Outcome
-from tests.doctor.ground import Ground, details, only_remarkable, remarkable
-from tests.doctor.planting import NO_SUBJECT, registry
+from bridge.check import Outcome
+from tests.check.ground import Ground, details, only_remarkable, remarkable
+from tests.check.planting import NO_SUBJECT, registry
 from tests.kafka.relay.faults import intercept
 from tests.registry.scripted import Asked, Reply, ScriptedRegistry
 
@@ -40,7 +40,7 @@ async def test_no_right_to_write_idempotently_is_told(
     intercept(monkeypatch, InitProducerIdRequest, forbid)
     line = only_remarkable(await ground.check())
     assert (line.step, line.outcome) == ("kafka.producer", Outcome.FAILURE)
-    assert "IdempotentWrite on the cluster" in line.remedy
+    assert "IdempotentWrite on the cluster" in line.hint
 
 
 async def test_a_broker_that_has_just_started_gets_a_moment(

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from bridge.doctor import Outcome
+from bridge.check import Outcome
 from bridge.errors import ExitCode
-from tests.doctor.ground import Ground, only_remarkable
+from tests.check.ground import Ground, only_remarkable
 from tests.outbox.test_full_disk import _unshare
 
 
@@ -62,7 +62,7 @@ async def test_a_directory_that_this_user_may_not_write_to(
     line = only_remarkable(report)
     assert (line.step, line.outcome) == ("outbox.directory", Outcome.FAILURE)
     assert "Permission denied" in line.detail
-    assert "BRIDGE_OUTBOX_DIR" in line.remedy
+    assert "BRIDGE_OUTBOX_DIR" in line.hint
     assert report.exit_code is ExitCode.USAGE
 
 
@@ -76,7 +76,7 @@ def test_a_disk_that_is_full(ground: Ground) -> None:
     )
     (space,) = (line for line in full["checks"] if line["step"] == "outbox.space")
     assert space["outcome"] == "failure"
-    assert "no event would be taken" in space["detail"]
+    assert "no event would be accepted" in space["detail"]
     assert "Make room on the disk" in space["remedy"]
     assert full["exit_code"] == ExitCode.USAGE
     (space,) = (line for line in small["checks"] if line["step"] == "outbox.space")

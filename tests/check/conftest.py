@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.doctor.ground import Ground
+from tests.check.ground import Ground
 from tests.kit.authorities import Authority
 from tests.kit.guarded import GuardedKafka
 from tests.kit.publisher import Soketi

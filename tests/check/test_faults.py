@@ -12,11 +12,11 @@ import pytest
 import trio
 from confluent_kafka.admin import AclOperation
 
-from bridge.doctor import Outcome, Report
+from bridge.check import Outcome, Report
 from bridge.errors import ExitCode
-from tests.doctor.ground import RIGHTS, Ground, check_told
-from tests.doctor.holes import black_hole, closed_port
-from tests.doctor.planting import (
+from tests.check.ground import RIGHTS, Ground, check_told
+from tests.check.holes import black_hole, closed_port
+from tests.check.planting import (
     NO_SUBJECT,
     Changes,
     Make,
@@ -110,7 +110,7 @@ FAULTS: list[Fault] = [
     ),
     failure(
         over_tls(_PUSHER, "wss", "127.0.0.1", "127.0.0.1", trusted=False),
-        "pusher.tls|nobody that is trusted|BRIDGE_PUSHER_CA_FILE",
+        "pusher.tls|isn't trusted|BRIDGE_PUSHER_CA_FILE",
     ),
     failure(
         web_server(_PUSHER, "ws://127.0.0.1:{}"), f"pusher.handshake|HTTP 404|{_PUSHER}"
@@ -136,7 +136,7 @@ FAULTS: list[Fault] = [
     ),
     failure(
         over_tls(_API, "https", "127.0.0.1", "127.0.0.1", trusted=False),
-        "api.tls|nobody that is trusted|BRIDGE_PUSHER_CA_FILE",
+        "api.tls|isn't trusted|BRIDGE_PUSHER_CA_FILE",
     ),
     warning(
         over_tls(_API, "https", "127.0.0.1", "127.0.0.1", days=3),
@@ -144,7 +144,7 @@ FAULTS: list[Fault] = [
     ),
     failure(
         lambda ground: {_API: f"http://{ground.guarded.bootstrap_servers}"},
-        f"api.http|speaks no HTTP|{_API}",
+        f"api.http|isn't HTTP|{_API}",
     ),
     # Accounts
     refused_by_dryapi(status(401), "authorization|401|BRIDGE_API_TOKEN"),
@@ -177,7 +177,7 @@ FAULTS: list[Fault] = [
                 f"127.0.0.1:{closed_port()},{ground.guarded.guarded_servers}"
             )
         },
-        "kafka.tcp|Connection refused|others of the list answer",
+        "kafka.tcp|Connection refused|other addresses of the list respond",
     ),
     kafka(
         web_server("BRIDGE_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:{}"),
@@ -199,11 +199,11 @@ FAULTS: list[Fault] = [
         lambda ground: {
             "BRIDGE_KAFKA_BOOTSTRAP_SERVERS": ground.guarded.bootstrap_servers
         },
-        "kafka.sasl|asks nobody to sign in|BRIDGE_KAFKA_SECURITY_PROTOCOL",
+        "kafka.sasl|has no SASL|BRIDGE_KAFKA_SECURITY_PROTOCOL",
     ),
     kafka(
         lambda _: _OPENLY,
-        "kafka.broker|wants its clients to sign in|BRIDGE_KAFKA_SECURITY_PROTOCOL",
+        "kafka.broker|requires SASL|BRIDGE_KAFKA_SECURITY_PROTOCOL",
     ),
     # Topics and rights
     kafka(topics(missing=["jobs"]), "kafka.topics|not there|kafka-topics.sh"),
@@ -285,9 +285,9 @@ FAULTS: list[Fault] = [
     warning(
         of_job(429, {"Retry-After": "7"}), "status|the calls of this minute are used up"
     ),
-    warning(of_job(500), "status|HTTP 500|It may pass|would not be asked about"),
+    warning(of_job(500), "status|HTTP 500|It may pass|would not be looked up"),
     warning(of_job(302, {"Location": "/login"}), f"status|HTTP 302|{_API}"),
-    warning(of_job(200), f"status|a job that nobody has|{_API}"),
+    warning(of_job(200), f"status|a job that doesn't exist|{_API}"),
     # Webhooks
     misplaced(
         taken_port, "webhook.port|in use by another process|BRIDGE_WEBHOOK_LISTEN"

@@ -8,9 +8,9 @@ from functools import partial
 import pytest
 import trio
 
-from bridge.doctor import Report
+from bridge.check import Report
 from bridge.errors import ExitCode
-from tests.doctor.ground import Ground, check_told
+from tests.check.ground import Ground, check_told
 from tests.kit.scripted import Peer, closing, spoken
 
 

@@ -6,11 +6,11 @@ import uuid
 
 import pytest
 
-from bridge.doctor import Outcome
+from bridge.check import Outcome
 from bridge.errors import ExitCode
 from bridge.outbox import OutboxDirectory
-from tests.doctor.ground import CANARY, CLIENT_ID, Ground, details, remarkable
-from tests.doctor.planting import filled, shown, taken_port
+from tests.check.ground import CANARY, CLIENT_ID, Ground, details, remarkable
+from tests.check.planting import filled, shown, taken_port
 
 
 # The first test waits for brokers to start, on a machine that others use.

@@ -13,8 +13,8 @@ from confluent_kafka.admin import AclOperation
 
 from bridge.outbox import OutboxDirectory
 from bridge.outbox.database import FORMAT_VERSION
-from tests.doctor.ground import RIGHTS, Ground
-from tests.doctor.holes import deaf_port
+from tests.check.ground import RIGHTS, Ground
+from tests.check.holes import deaf_port
 from tests.kit.dryapi import AUTH, STATUS
 from tests.kit.publisher import App, Soketi
 from tests.outbox.making import append, numbered, opened
@@ -83,12 +83,12 @@ def signed_by_another(ground: Ground) -> Changes:
 
 
 def skewed(seconds: float | None) -> Make:
-    """Have dryAPI's clock ahead of ours; None for answers without time."""
+    """Have dryAPI's clock ahead of ours; None for answers without a valid time."""
 
     def make(ground: Ground) -> Changes:
         # The table is made long before a test's turn comes.
         now = time.time()
-        date = None if seconds is None else formatdate(now + seconds, usegmt=True)
+        date = "no date" if seconds is None else formatdate(now + seconds, usegmt=True)
         return ground.answering("/", headers={"Date": date})
 
     return make

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from bridge.errors import ExitCode
-from tests.doctor.ground import ROLES, Ground, check_told, remarkable, variables
+from tests.check.ground import ROLES, Ground, check_told, remarkable, variables
 from tests.kit.secure_kafka import SecureKafka
 
 
@@ -95,7 +95,7 @@ WRONGS: list[tuple[str, Change, str]] = [
     (
         "MUTUAL",
         given(SSL_CERT_FILE=None, SSL_KEY_FILE=None),
-        "kafka.tls|wants a certificate|BRIDGE_KAFKA_SSL_CERT_FILE",
+        "kafka.tls|requires a client certificate|BRIDGE_KAFKA_SSL_CERT_FILE",
     ),
     *(
         (

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from bridge.doctor import Outcome
+from bridge.check import Outcome
 from bridge.errors import ExitCode
-from tests.doctor.ground import Ground, only_remarkable, remarkable
+from tests.check.ground import Ground, only_remarkable, remarkable
 from tests.kit.scripted import Peer, spoken
 
 
@@ -46,7 +46,7 @@ async def test_one_refused_account_of_many_is_named(ground: Ground) -> None:
     report = await ground.check(changes, accounts_of(ground))
     line = only_remarkable(report)
     assert (line.step, line.subject) == ("authorization", "a7")
-    assert "[[accounts]]" in line.remedy
+    assert "[[accounts]]" in line.hint
     assert report.exit_code is ExitCode.REFUSED_BY_DRYAPI
     subscribed = {
         one.subject: one.outcome for one in report.lines if one.step == "subscription"

@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AclOperation, OffsetSpec, ResourceType
 
-from bridge.doctor import Outcome
-from tests.doctor.ground import Ground, remarkable
+from bridge.check import Outcome
+from tests.check.ground import Ground, remarkable
 from tests.kit.broker import admin_of
 from tests.kit.guarded import GuardedKafka
 
@@ -69,5 +69,5 @@ async def test_a_directory_is_not_made(ground: Ground) -> None:
     """That it could be is enough."""
     report = await ground.check()
     (line,) = (line for line in report.lines if line.step == "outbox.directory")
-    assert "the bridge can make it" in line.detail
+    assert "the bridge can create it" in line.detail
     assert files_of(ground.folder) == {}
