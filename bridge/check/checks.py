@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Final
 
 import trio
 
-from bridge.check.dryapi import dryapi_steps
-from bridge.check.kafka import kafka_steps, registry_steps
-from bridge.check.machine import outbox_steps, webhook_steps
+from bridge.check.dryapi import (
+    add_accounts,
+    add_api,
+    add_clock,
+    add_pusher,
+    add_status,
+)
+from bridge.check.kafka import add_kafka, add_registry
+from bridge.check.machine import add_outbox, add_webhooks
 from bridge.check.report import Line, Outcome, Report
-from bridge.check.step import Step
+from bridge.check.step import Step, Steps
 from bridge.errors import ConfigError
 from bridge.http.tls import client_context
 from bridge.operations.redaction import redact
@@ -46,18 +51,27 @@ async def check(
         seconds: When it ends, whether or not every server has responded.
     """
     begun = trio.current_time()
-    own = Step(_SETTINGS, "", partial(_look_at_settings, settings, warnings), _HINT)
-    *outbox, file, space = outbox_steps(settings)
-    dryapi, clock = dryapi_steps(settings, own)
-    steps = [
-        own,
-        *dryapi,
-        *kafka_steps(settings, file),
-        *registry_steps(settings),
-        *(*outbox, file, space),
-        *webhook_steps(settings),
-        clock,
-    ]
+    steps = Steps()
+
+    @steps.step(_SETTINGS, "", _HINT)
+    async def tls(step: Step[ssl.SSLContext]) -> ssl.SSLContext:
+        for warning in warnings:
+            step.warn(warning)
+        if not warnings:
+            step.detail = "each can be used"
+        return client_context(settings.pusher.ca_file)
+
+    handshake = add_pusher(steps, settings, tls)
+    http = add_api(steps, settings, tls)
+    add_accounts(steps, settings, tls, [handshake, http])
+    add_status(steps, settings, tls, [http])
+    own = Steps()
+    outbox = add_outbox(own, settings)
+    add_webhooks(own, settings)
+    add_kafka(steps, settings, outbox)
+    add_registry(steps, settings)
+    steps += own
+    add_clock(steps, http)
     async with trio.open_nursery() as nursery:
         for step in steps:
             nursery.start_soon(step.run, begun + seconds)
@@ -88,14 +102,3 @@ def _report(lines: Iterable[Line], seconds: float) -> Report:
         for line in lines
     )
     return Report(tuple(hidden), seconds)
-
-
-async def _look_at_settings(
-    settings: Settings, warnings: Sequence[str], step: Step[ssl.SSLContext]
-) -> ssl.SSLContext:
-    """Give the TLS context for dryAPI."""
-    for warning in warnings:
-        step.warn(warning, _HINT)
-    if not warnings:
-        step.detail = "each can be used"
-    return client_context(settings.pusher.ca_file)

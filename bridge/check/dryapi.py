@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import ssl
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NoReturn
@@ -20,8 +21,8 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
-from bridge.check.server import reach_steps, shake_hands
-from bridge.check.step import Step
+from bridge.check.server import add_server, shake_hands
+from bridge.check.step import Step, Steps
 from bridge.errors import (
     AuthorizationError,
     BridgeError,
@@ -30,7 +31,7 @@ from bridge.errors import (
     SessionError,
 )
 from bridge.gaps.limiter import Limits
-from bridge.gaps.status import Outcome, StatusClient
+from bridge.gaps.status import Answer, Outcome, StatusClient
 from bridge.http.client import ApiClient, ApiError, Authorizer, date_of
 from bridge.http.streams import address_of
 from bridge.pusher.close_codes import Action, EndedError
@@ -40,7 +41,7 @@ from bridge.pusher.websocket import open_websocket
 from bridge.settings import Account, Settings
 
 
-__all__ = ["dryapi_steps"]
+__all__ = ["add_accounts", "add_api", "add_clock", "add_pusher", "add_status"]
 
 _PUSHER_URL: Final = "pusher.url (BRIDGE_PUSHER_URL)"
 _API_URL: Final = "api_url (BRIDGE_API_URL)"
@@ -56,13 +57,6 @@ _API_HINT: Final = (
 _SUBSCRIPTION_HINT: Final = (
     f"See that {_PUSHER_URL}, pusher.app_key (BRIDGE_PUSHER_APP_KEY) and {_API_URL}"
     " belong to the same deployment"
-)
-_CREDENTIALS_HINT: Final = (
-    "Check BRIDGE_API_TOKEN, or the account's api_token_file in [[accounts]]"
-)
-_LIMIT_HINT: Final = (
-    "It passes by itself; if it happens again, see which programs use this account's"
-    " token"
 )
 _CLOCK_HINT: Final = (
     "Have this machine's clock kept right (NTP, chrony): records and gaps have its time"
@@ -87,143 +81,101 @@ _MAX_SKEW_SECONDS: Final = 5.0
 # dryAPI's rule for webhooks: an older or newer timestamp is to be refused.
 _MAX_WEBHOOK_SECONDS: Final = 300.0
 
-
-def dryapi_steps(
-    settings: Settings, tls: Step[ssl.SSLContext]
-) -> tuple[list[Step[Any]], Step[None]]:
-    """Give the steps with dryAPI, and the one that compares its clock."""
-    pusher = _server_steps("pusher", settings.pusher.url, _PUSHER_URL, tls)
-    handshake = Step(
-        "pusher.handshake",
-        pusher[-1].subject,
-        partial(_greet, settings, tls),
-        _PUSHER_HINT,
-        needs=pusher[-1:],
-        seconds=math.inf,
-    )
-    api = _server_steps("api", settings.api_url, _API_URL, tls)
-    http = Step(
-        "api.http",
-        api[-1].subject,
-        partial(_ask_date, settings, tls),
-        _API_HINT,
-        needs=api[-1:],
-    )
-    limiter = trio.CapacityLimiter(_MAX_ACCOUNTS)
-    accounts: list[Step[Any]] = []
-    for account in settings.all_accounts:
-        signed = Step(
-            "authorization",
-            account.client_id,
-            partial(_authorize, account, settings, tls),
-            _API_HINT,
-            needs=[handshake, http],
-            seconds=math.inf,
-            limiter=limiter,
-        )
-        subscribed = Step(
-            "subscription",
-            account.client_id,
-            partial(_report_subscription, signed),
-            _SUBSCRIPTION_HINT,
-            needs=[signed],
-        )
-        accounts += [signed, subscribed]
-    limiter = trio.CapacityLimiter(_MAX_ACCOUNTS)
-    status = [
-        Step(
-            "status",
-            account.client_id,
-            partial(_ask_status, account, settings, tls),
-            _API_HINT,
-            needs=[http],
-            limiter=limiter,
-            # Events come without it.
-            spared="missed job ends would not be looked up",
-        )
-        for account in _first_of_each_token(settings)
-    ]
-    clock = Step(
-        "clock", http.subject, partial(_compare, http), _CLOCK_HINT, needs=[http]
-    )
-    return [*pusher, handshake, *api, http, *accounts, *status], clock
+# Whom to trust at dryAPI, from the step of the settings.
+_Tls = Step[ssl.SSLContext]
 
 
-def _server_steps(
-    prefix: str, url: str, setting: str, tls: Step[ssl.SSLContext]
-) -> list[Step[Any]]:
+def _add_server(
+    steps: Steps, prefix: str, url: str, setting: str, tls: _Tls
+) -> Step[None]:
     parts = urlsplit(url)
-    address = address_of(parts)
-    steps = reach_steps(prefix, address, setting, needs=[tls])
-    if parts.scheme in {"https", "wss"}:
-        steps.append(
-            Step(
-                f"{prefix}.tls",
-                address,
-                partial(shake_hands, address, lambda: tls.value),
-                f"See that {setting} has the port for TLS, and that nothing between"
-                f" ends it; for a server without TLS it starts with"
-                f" {parts.scheme[:-1]}://",
-                needs=steps[-1:],
-            )
-        )
-    return steps
+    tcp = add_server(steps, prefix, address_of(parts), setting, needs=[tls])
+    if parts.scheme not in {"https", "wss"}:
+        return tcp
+    hint = (
+        f"See that {setting} has the port for TLS, and that nothing between ends it;"
+        f" for a server without TLS it starts with {parts.scheme[:-1]}://"
+    )
+
+    @steps.step(f"{prefix}.tls", tcp.subject, hint, needs=[tcp])
+    async def secured(step: Step[None]) -> None:
+        await shake_hands(lambda: tls.value, step)
+
+    return secured
 
 
 # -- The Pusher server ---------------------------------------------------------
 
 
-async def _greet(
-    settings: Settings, tls: Step[ssl.SSLContext], step: Step[None]
-) -> None:
-    with trio.CancelScope() as scope:
+def add_pusher(steps: Steps, settings: Settings, tls: _Tls) -> Step[None]:
+    """Add the steps to the server's greeting, and give the last one."""
+    server = _add_server(steps, "pusher", settings.pusher.url, _PUSHER_URL, tls)
 
-        async def greeted(*_: str) -> NoReturn:
-            # A signature is for the socket id, which the greeting has.
-            scope.cancel()
-            await trio.sleep_forever()
-
-        client_id = settings.all_accounts[0].client_id
-        await _subscribe(client_id, settings, tls.value, greeted)
-    step.detail = "the app key is known"
-
-
-async def _authorize(
-    account: Account,
-    settings: Settings,
-    tls: Step[ssl.SSLContext],
-    step: Step[SessionError | None],
-) -> SessionError | None:
-    """Subscribe; what fails after the signature is for the next step to report."""
-    client = ApiClient(
-        settings.api_url,
-        account.api_token,
-        timeout_seconds=_SIGNATURE_SECONDS,
-        tls=lambda: tls.value,
+    @steps.step(
+        "pusher.handshake",
+        server.subject,
+        _PUSHER_HINT,
+        needs=[server],
+        seconds=math.inf,
     )
-    authorizer = Authorizer(client, app_key=settings.pusher.app_key)
+    async def handshake(step: Step[None]) -> None:
+        with trio.CancelScope() as scope:
 
-    def note(kind: str, **_: object) -> None:
-        if kind == "authorized":
-            step.detail = f"dryAPI signs for {channel_of(account.client_id)}"
+            async def greeted(*_: str) -> NoReturn:
+                # A signature is for the socket id, which the greeting has.
+                scope.cancel()
+                await trio.sleep_forever()
 
-    try:
-        await _subscribe(
-            account.client_id, settings, tls.value, authorizer.authorize, note
-        )
-    except SessionError as error:
-        if not step.detail:
-            raise
-        return error
-    return None
+            client_id = settings.all_accounts[0].client_id
+            await _subscribe(client_id, settings, tls.value, greeted)
+        step.detail = "the app key is known"
+
+    return handshake
 
 
-async def _report_subscription(
-    signed: Step[SessionError | None], step: Step[None]
+def add_accounts(
+    steps: Steps, settings: Settings, tls: _Tls, needs: Sequence[Step[Any]]
 ) -> None:
-    if signed.value is not None:
-        raise signed.value
-    step.detail = "subscribed, and left again"
+    """Add each account's subscription, over a connection of its own."""
+    limiter = trio.CapacityLimiter(_MAX_ACCOUNTS)
+    for account in settings.all_accounts:
+        _add_account(steps, account, settings, tls, needs=needs, limiter=limiter)
+
+
+def _add_account(
+    steps: Steps, account: Account, settings: Settings, tls: _Tls, **options: object
+) -> None:
+    client_id = account.client_id
+
+    @steps.step("authorization", client_id, _API_HINT, seconds=math.inf, **options)
+    async def authorization(step: Step[SessionError | None]) -> SessionError | None:
+        client = ApiClient(
+            settings.api_url,
+            account.api_token,
+            timeout_seconds=_SIGNATURE_SECONDS,
+            tls=lambda: tls.value,
+        )
+        authorizer = Authorizer(client, app_key=settings.pusher.app_key)
+
+        def note(kind: str, **_: object) -> None:
+            if kind == "authorized":
+                step.detail = f"dryAPI signs for {channel_of(client_id)}"
+
+        try:
+            authorize = authorizer.authorize
+            await _subscribe(client_id, settings, tls.value, authorize, note)
+        except SessionError as error:
+            if not step.detail:
+                raise
+            # The next step's.
+            return error
+        return None
+
+    @steps.step("subscription", client_id, _SUBSCRIPTION_HINT, needs=[authorization])
+    async def _(step: Step[None]) -> None:
+        if authorization.value is not None:
+            raise authorization.value
+        step.detail = "subscribed, and left again"
 
 
 async def _subscribe(
@@ -235,16 +187,14 @@ async def _subscribe(
 ) -> None:
     """Open a connection, and close it once it is subscribed."""
     pusher = settings.pusher
+    greeting = min(pusher.connect_timeout_seconds, _GREETING_SECONDS)
+    subscription = min(pusher.subscribe_timeout_seconds, _SUBSCRIPTION_SECONDS)
     channel = Channel(
         client_id,
         msgspec.structs.replace(
             pusher,
-            connect_timeout_seconds=min(
-                pusher.connect_timeout_seconds, _GREETING_SECONDS
-            ),
-            subscribe_timeout_seconds=min(
-                pusher.subscribe_timeout_seconds, _SUBSCRIPTION_SECONDS
-            ),
+            connect_timeout_seconds=greeting,
+            subscribe_timeout_seconds=subscription,
         ),
         authorize,
         partial(open_websocket, max_message_bytes=pusher.max_message_bytes, tls=tls),
@@ -275,87 +225,102 @@ def _problem(ended: EndedError) -> SessionError:
 # -- The API -------------------------------------------------------------------
 
 
-async def _ask_date(
-    settings: Settings, tls: Step[ssl.SSLContext], step: Step[str]
-) -> str:
-    """Send a request without a token, and give the time of the response."""
-    client = ApiClient(
-        settings.api_url,
-        settings.all_accounts[0].api_token,
-        timeout_seconds=math.inf,
-        tls=lambda: tls.value,
-    )
-    try:
-        response = await client.request("", max_bytes=_MAX_PAGE_BYTES, token=None)
-    except ApiError as error:
-        raise ConnectError(f"the response isn't HTTP: {error}") from error
-    step.detail = f"answers (HTTP {response.status})"
-    return response.headers.get("date", "")
+def add_api(steps: Steps, settings: Settings, tls: _Tls) -> Step[str]:
+    """Add the steps to a response without a token; its time is the last one's value."""
+    server = _add_server(steps, "api", settings.api_url, _API_URL, tls)
 
-
-async def _compare(http: Step[str], step: Step[None]) -> None:
-    """Compare the API's clock with this machine's."""
-    theirs = date_of(http.value)
-    if theirs is None:
-        step.warn("dryAPI's response has no time to compare with", _CLOCK_HINT)
-        return
-    seconds = (datetime.now(UTC) - theirs).total_seconds()
-    if abs(seconds) <= _MAX_SKEW_SECONDS:
-        step.detail = f"within {_MAX_SKEW_SECONDS:g} s of dryAPI's"
-        return
-    detail = (
-        f"this machine's clock is {abs(seconds):.0f} s"
-        f" {'ahead of' if seconds > 0 else 'behind'} dryAPI's"
-    )
-    if abs(seconds) > _MAX_WEBHOOK_SECONDS:
-        detail += (
-            ": signed webhooks would be refused, as those may be"
-            f" {_MAX_WEBHOOK_SECONDS:g} s old"
+    @steps.step("api.http", server.subject, _API_HINT, needs=[server])
+    async def http(step: Step[str]) -> str:
+        client = ApiClient(
+            settings.api_url,
+            settings.all_accounts[0].api_token,
+            timeout_seconds=math.inf,
+            tls=lambda: tls.value,
         )
-    step.warn(detail, _CLOCK_HINT)
+        try:
+            response = await client.request("", max_bytes=_MAX_PAGE_BYTES, token=None)
+        except ApiError as error:
+            raise ConnectError(f"the response isn't HTTP: {error}") from error
+        step.detail = f"answers (HTTP {response.status})"
+        return response.headers.get("date", "")
+
+    return http
 
 
-def _first_of_each_token(settings: Settings) -> list[Account]:
-    if not settings.reconciliation.enabled:
-        return []
-    found: dict[str, Account] = {}
-    for account in settings.all_accounts:
-        found.setdefault(account.api_token.reveal(), account)
-    return list(found.values())
+def add_clock(steps: Steps, http: Step[str]) -> None:
+    """Add the comparison of the API's clock with this machine's."""
+
+    @steps.step("clock", http.subject, _CLOCK_HINT, needs=[http])
+    async def _(step: Step[None]) -> None:
+        theirs = date_of(http.value)
+        if theirs is None:
+            step.warn("dryAPI's response has no time to compare with")
+            return
+        seconds = (datetime.now(UTC) - theirs).total_seconds()
+        if abs(seconds) <= _MAX_SKEW_SECONDS:
+            step.detail = f"within {_MAX_SKEW_SECONDS:g} s of dryAPI's"
+            return
+        way = "ahead of" if seconds > 0 else "behind"
+        detail = f"this machine's clock is {abs(seconds):.0f} s {way} dryAPI's"
+        if abs(seconds) > _MAX_WEBHOOK_SECONDS:
+            limit = f"{_MAX_WEBHOOK_SECONDS:g} s"
+            detail += f": signed webhooks would be refused, as those may be {limit} old"
+        step.warn(detail)
 
 
-async def _ask_status(
-    account: Account,
-    settings: Settings,
-    tls: Step[ssl.SSLContext],
-    step: Step[None],
+def add_status(
+    steps: Steps, settings: Settings, tls: _Tls, needs: Sequence[Step[Any]]
 ) -> None:
-    """Ask about a job that doesn't exist: one call of a minute and of a day."""
-    async with StatusClient(
-        settings.api_url,
-        account.api_token,
-        timeout_seconds=math.inf,
-        tls=lambda: tls.value,
-    ) as client:
-        answer = await client.ask(str(uuid.uuid4()))
+    """Add a call of the status endpoint for each token."""
+    if not settings.reconciliation.enabled:
+        return
+    limiter = trio.CapacityLimiter(_MAX_ACCOUNTS)
+    first_of_each: dict[str, Account] = {}
+    for account in settings.all_accounts:
+        first_of_each.setdefault(account.api_token.reveal(), account)
+    for account in first_of_each.values():
+
+        @steps.step(
+            "status",
+            account.client_id,
+            _API_HINT,
+            needs=needs,
+            limiter=limiter,
+            # Events come without it.
+            spared="missed job ends would not be looked up",
+        )
+        async def _(step: Step[None], account: Account = account) -> None:
+            async with StatusClient(
+                settings.api_url,
+                account.api_token,
+                timeout_seconds=math.inf,
+                tls=lambda: tls.value,
+            ) as client:
+                # A job that doesn't exist: one call of a minute and of a day.
+                answer = await client.ask(str(uuid.uuid4()))
+            _describe(answer, step)
+
+
+def _describe(answer: Answer, step: Step[None]) -> None:
     status, left = f"HTTP {answer.status}", _left(answer.limits)
-    match answer.outcome:
-        case Outcome.NOT_FOUND:
-            step.detail = f"answers ({status}){left}"
-        case Outcome.ANSWERED:
-            raise BridgeError(f"answers with {status} about a job that doesn't exist")
-        case Outcome.LIMITED:
-            span = "day" if answer.limits.limited_by == "daily" else "minute"
-            message = f"the calls of this {span} are used up{left}"
-            raise BridgeError(message, hint=_LIMIT_HINT)
-        case Outcome.REFUSED:
-            refused = f"dryAPI refused the API token ({status})"
-            message = refused if answer.status else answer.reason
-            raise BridgeError(message, hint=_CREDENTIALS_HINT)
-        case _:
-            is_passing = (answer.status or 0) >= 500
-            hint = _PASSING_HINT if is_passing else ""
-            raise BridgeError(answer.reason, hint=hint)
+    if answer.outcome is Outcome.NOT_FOUND:
+        step.detail = f"answers ({status}){left}"
+        return
+    message, hint = answer.reason, ""
+    if answer.outcome is Outcome.ANSWERED:
+        message = f"answers with {status} about a job that doesn't exist"
+    elif answer.outcome is Outcome.LIMITED:
+        span = "day" if answer.limits.limited_by == "daily" else "minute"
+        message = f"the calls of this {span} are used up{left}"
+        hint = (
+            "It passes by itself; if it happens again, see which programs use this"
+            " account's token"
+        )
+    elif answer.outcome is Outcome.REFUSED:
+        hint = "Check BRIDGE_API_TOKEN, or the account's api_token_file in [[accounts]]"
+    elif answer.status is not None and answer.status >= 500:
+        hint = _PASSING_HINT
+    raise BridgeError(message, hint=hint)
 
 
 def _left(limits: Limits) -> str:

@@ -7,7 +7,6 @@ does its client of the Schema Registry. Here the results become lines.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -15,8 +14,8 @@ from typing import Any, Final
 import msgspec
 import trio
 
-from bridge.check.server import reach_steps, shake_hands
-from bridge.check.step import SkipError, Step
+from bridge.check.server import add_server, shake_hands
+from bridge.check.step import SkipError, Step, Steps
 from bridge.errors import (
     ConnectError,
     ExitCode,
@@ -31,12 +30,12 @@ from bridge.kafka.probe import Knock, knock, places_of
 from bridge.kafka.requests import TopicFacts
 from bridge.kafka.security import tls_context
 from bridge.kafka.topic_checks import TopicFinding, Verdict, report
-from bridge.kafka.topics import NEEDED, WISHED, LookedUp, Rights, survey, topic_needs
+from bridge.kafka.topics import LookedUp, Rights, survey, topic_needs
 from bridge.outbox.survey import SurveyedOutbox
 from bridge.settings import KafkaSettings, Secret, Settings
 
 
-__all__ = ["kafka_steps", "registry_steps"]
+__all__ = ["add_kafka", "add_registry"]
 
 _SERVERS: Final = "kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS)"
 _PROTOCOL: Final = "kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL)"
@@ -53,19 +52,17 @@ _REGISTRY_HINT: Final = (
 _REFUSED: Final = ExitCode.REFUSED_BY_KAFKA
 
 # A broker answers within milliseconds, a new one within a second. A knock is two
-# questions, and a moment for their thread.
+# questions, and a moment for their thread; a handshake or a web server may follow.
 _KNOCK_SECONDS: Final = 2.0
-_KNOCKING_SECONDS: Final = 2 * _KNOCK_SECONDS + 0.5
+_KNOCKING_SECONDS: Final = 2 * _KNOCK_SECONDS + 1.0
 _WEB_SECONDS: Final = 0.5
 _TOPICS_SECONDS: Final = 6.0
+# Less than the step has.
 _REGISTRY_SECONDS: Final = 2.7
 
-_SIZE: Final = "max.message.bytes"
-# `kafka.acls` reports these.
-_OF_PERMISSIONS: Final = frozenset({"rights", "configuration"})
-
-
-_Ask = Callable[[], Awaitable[Knock]]
+# The findings of `kafka.acls` and of `kafka.sizes`.
+_PERMISSIONS: Final = frozenset({"rights", "configuration"})
+_SIZES: Final = frozenset({"max.message.bytes"})
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -77,114 +74,127 @@ class _Found(msgspec.Struct, frozen=True):
     id_prefix: str | None
 
 
-def kafka_steps(
-    settings: Settings, outbox: Step[SurveyedOutbox | None]
-) -> list[Step[Any]]:
-    """Give the steps to the brokers; the outbox names the transactional ids."""
-    kafka = settings.kafka
-    servers = [_address_steps(kafka, host, port) for host, port in places_of(kafka)]
-    brokers = Step(
+def add_kafka(
+    steps: Steps, settings: Settings, outbox: Step[SurveyedOutbox | None]
+) -> None:
+    """Add the steps to the brokers; the outbox names the transactional ids."""
+    kafka, needs = settings.kafka, topic_needs(settings)
+    begun = len(steps)
+    last = [_add_address(steps, kafka, host, port) for host, port in places_of(kafka)]
+    of_addresses = steps[begun:]
+    step = partial(steps.step, exit_code=_REFUSED)
+
+    @step(
         "kafka.brokers",
         "",
-        partial(_reach_others, kafka, servers),
         _LISTENERS_HINT,
-        needs=[steps[-1] for steps in servers],
+        needs=last,
         needs_one=True,
         seconds=_KNOCKING_SECONDS,
-        exit_code=_REFUSED,
     )
-    lookup = Step(
-        "kafka.lookup",
-        "",
-        partial(_survey, settings, outbox),
-        _LOGS_HINT,
-        needs=[brokers],
-        # A moment for the thread, and for the outbox.
-        seconds=_TOPICS_SECONDS + 1.0,
-        exit_code=_REFUSED,
-    )
-    topics: list[Step[Any]] = []
-    for name in topic_needs(settings):
-        topic = _step("kafka.topics", name, partial(_topic, kafka, lookup), lookup)
-        topics += [
-            topic,
-            _step("kafka.acls", name, partial(_permissions, kafka, topic), topic),
-            _step("kafka.sizes", name, partial(_size, lookup, topic), topic),
-        ]
-    writing = [_step("kafka.producer", "", partial(_producer, lookup), lookup)]
-    if settings.delivery == "transactional":
-        look = partial(_transactions, lookup)
-        writing.append(_step("kafka.transactions", "", look, lookup))
-    return [
-        *(x for steps in servers for x in steps),
-        brokers,
-        lookup,
-        *topics,
-        *writing,
-    ]
+    async def brokers(step: Step[None]) -> None:
+        for one in of_addresses:
+            one.spared = "other addresses of the list respond"
+        known = {place for one in last if one.passed for place in one.value.brokers}
+        await _reach(kafka, known.difference(places_of(kafka)))
+        count = len(known)
+        step.detail = "the one broker answers" if count == 1 else f"{count} answer"
+
+    is_transactional = settings.delivery == "transactional"
+
+    @step("kafka.lookup", "", _LOGS_HINT, needs=[brokers], seconds=_TOPICS_SECONDS + 1)
+    async def lookup(step: Step[_Found]) -> _Found:
+        prefix = None
+        if is_transactional:
+            # As the producer names them; without an outbox the rest isn't known yet.
+            found = await outbox.wait() and outbox.value
+            prefix = f"{kafka.client_id}." + (f"{found.id}." if found else "")
+        ask = partial(survey, kafka, needs, prefix, _TOPICS_SECONDS)
+        looked_up, rights = await run_in_thread(ask)
+        step.detail = f"{len(looked_up.facts)} of {len(needs)} topics exist"
+        return _Found(looked_up, rights, report(looked_up, needs, kafka), prefix)
+
+    for name in needs:
+        _add_topic(steps, name, kafka, lookup)
+    _add_producers(steps, lookup, is_transactional=is_transactional)
 
 
-def _step(name: str, subject: str, look: Any, need: Step[Any]) -> Step[Any]:
-    """Give a step about what `kafka.lookup` has found."""
-    return Step(name, subject, look, _LOGS_HINT, needs=[need], exit_code=_REFUSED)
+def _add_producers(
+    steps: Steps, lookup: Step[_Found], *, is_transactional: bool
+) -> None:
+    """Add whether this user may write as the bridge does."""
+    step = partial(steps.step, exit_code=_REFUSED, needs=[lookup])
+
+    @step("kafka.producer", "", _LOGS_HINT)
+    async def _(step: Step[None]) -> None:
+        if lookup.value.rights.producer is not None:
+            raise lookup.value.rights.producer
+        step.detail = "may write idempotently"
+
+    if is_transactional:
+
+        @step("kafka.transactions", "", _LOGS_HINT)
+        async def _(step: Step[None]) -> None:
+            if lookup.value.rights.transactions is not None:
+                raise lookup.value.rights.transactions
+            step.detail = f"may use ids that start with {lookup.value.id_prefix}"
 
 
 # -- Addresses -----------------------------------------------------------------
 
 
-def _address_steps(kafka: KafkaSettings, host: str, port: int) -> list[Step[Any]]:
-    """Give the steps to an address: the first that knocks has the knock as value."""
+def _add_address(
+    steps: Steps, kafka: KafkaSettings, host: str, port: int
+) -> Step[Knock]:
+    """Add the steps to an address, and give the last one."""
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    steps = reach_steps("kafka", address, _SERVERS, exit_code=_REFUSED)
+    tcp = add_server(steps, "kafka", address, _SERVERS, exit_code=_REFUSED)
     ask = partial(run_in_thread, partial(knock, kafka, host, port, _KNOCK_SECONDS))
-    looks: dict[str, Any] = {}
+    step = partial(steps.step, exit_code=_REFUSED, seconds=_KNOCKING_SECONDS)
+    before: Step[Any] = tcp
     if kafka.security_protocol.endswith("SSL"):
-        looks["kafka.tls"] = partial(_tls, kafka, ask)
-    looks["kafka.broker"] = partial(_broker, ask)
-    if kafka.security_protocol.startswith("SASL_"):
-        looks["kafka.sasl"] = partial(_sasl, kafka)
-    for name, look in looks.items():
-        before = steps[-1]
-        steps.append(
-            Step(
-                name,
-                address,
-                partial(look, before),
-                _BROKER_HINT,
-                needs=[before],
-                seconds=_KNOCKING_SECONDS + _WEB_SECONDS,
-                exit_code=_REFUSED,
-            )
+        look = partial(_open_tls, kafka, ask)
+        before = step("kafka.tls", address, _BROKER_HINT, needs=[tcp])(look)
+
+    @step("kafka.broker", address, _BROKER_HINT, needs=[before])
+    async def broker(step: Step[Knock]) -> Knock:
+        answer: Knock = before.value or await ask()
+        if answer.error is not None and not answer.is_sign_in:
+            if await _speaks_http(address):
+                raise KafkaError("a web server (HTTP) responds, and no broker")
+            raise answer.error
+        step.detail = (
+            "speaks Kafka"
+            if answer.is_asked
+            else "accepts connections; without a token it isn't asked"
         )
-    return steps
+        return answer
+
+    if not kafka.security_protocol.startswith("SASL_"):
+        return broker
+
+    @step("kafka.sasl", address, _BROKER_HINT, needs=[broker])
+    async def sasl(step: Step[Knock]) -> Knock:
+        if broker.value.error is not None:
+            raise broker.value.error
+        step.detail = f"signed in with {kafka.sasl_mechanism}"
+        return broker.value
+
+    return sasl
 
 
-async def _tls(
-    kafka: KafkaSettings, ask: _Ask, _: Step[None], step: Step[Knock]
+async def _open_tls(
+    kafka: KafkaSettings, ask: Callable[[], Awaitable[Knock]], step: Step[Knock]
 ) -> Knock:
     answer = await ask()
     if answer.error is not None and answer.is_tls:
         raise answer.error
     try:
-        await shake_hands(step.subject, partial(tls_context, kafka), step)
+        await shake_hands(partial(tls_context, kafka), step)
     except ConnectError as error:
         # Its own hint would be about dryAPI's settings.
         known = answer.error if answer.is_asked else None
         raise known or KafkaError(error.message) from error
-    return answer
-
-
-async def _broker(ask: _Ask, before: Step[Knock | None], step: Step[Knock]) -> Knock:
-    answer = before.value or await ask()
-    if answer.error is not None and not answer.is_sign_in:
-        if await _speaks_http(step.subject):
-            raise KafkaError("a web server (HTTP) responds, and no broker")
-        raise answer.error
-    step.detail = (
-        "speaks Kafka"
-        if answer.is_asked
-        else "accepts connections; without a token it isn't asked"
-    )
     return answer
 
 
@@ -197,23 +207,8 @@ async def _speaks_http(address: str) -> bool:
     return True
 
 
-async def _sasl(kafka: KafkaSettings, before: Step[Knock], step: Step[Knock]) -> Knock:
-    if before.value.error is not None:
-        raise before.value.error
-    step.detail = f"signed in with {kafka.sasl_mechanism}"
-    return before.value
-
-
-async def _reach_others(
-    kafka: KafkaSettings, servers: Sequence[Sequence[Step[Any]]], step: Step[None]
-) -> None:
-    """Knock at the addresses that the brokers send their clients to."""
-    known: set[tuple[str, int]] = set()
-    for steps in servers:
-        if steps[-1].passed:
-            known |= steps[-1].value.brokers
-        for one in steps:
-            one.spared = "other addresses of the list respond"
+async def _reach(kafka: KafkaSettings, places: Iterable[tuple[str, int]]) -> None:
+    """Knock at addresses that the brokers send their clients to."""
     problems: dict[str, str] = {}
 
     async def try_one(host: str, port: int) -> None:
@@ -222,165 +217,95 @@ async def _reach_others(
             problems[f"{host}:{port}"] = answer.error.message
 
     async with trio.open_nursery() as nursery:
-        for host, port in known.difference(places_of(kafka)):
+        for host, port in places:
             nursery.start_soon(try_one, host, port)
     if problems:
         found = "; ".join(
             f"{where}: {what}" for where, what in sorted(problems.items())
         )
         raise KafkaError(f"the brokers send their clients to {found}")
-    count = len(known)
-    step.detail = "the one broker answers" if count == 1 else f"{count} answer"
 
 
 # -- Topics and permissions ----------------------------------------------------
 
 
-async def _survey(
-    settings: Settings, outbox: Step[SurveyedOutbox | None], step: Step[_Found]
-) -> _Found:
-    kafka, needs = settings.kafka, topic_needs(settings)
-    id_prefix = None
-    if settings.delivery == "transactional":
-        # As the producer names them; without an outbox the rest isn't known yet.
-        id_prefix = f"{kafka.client_id}."
-        if await outbox.wait() and outbox.value is not None:
-            id_prefix += f"{outbox.value.id}."
-    ask = partial(survey, kafka, needs, id_prefix, _TOPICS_SECONDS)
-    looked_up, rights = await run_in_thread(ask)
-    step.detail = f"{len(looked_up.facts)} of {len(needs)} topics exist"
-    return _Found(looked_up, rights, report(looked_up, needs, kafka), id_prefix)
-
-
-async def _topic(
-    kafka: KafkaSettings, lookup: Step[_Found], step: Step[TopicFacts | None]
-) -> TopicFacts | None:
-    found, name = lookup.value, step.subject
-    facts = found.looked_up.facts.get(name)
-    if facts is None:
-        if name in found.looked_up.problems:
-            raise found.looked_up.problems[name]
-        if not kafka.create_topics:
-            (missing,) = found.findings[name]
-            raise KafkaRefusedError(missing.found, hint=missing.remedy)
-        if name in found.rights.creations:
-            raise found.rights.creations[name]
-        step.detail = "doesn't exist; the bridge can create it"
-        return None
-    step.detail = f"partitions: {facts.partitions}, replicas: {facts.replicas}"
-    for one in found.findings[name]:
-        if one.what != _SIZE and one.what not in _OF_PERMISSIONS:
-            _warn(one, step)
-    if not facts.is_led:
-        step.warn(
-            "a partition has no leader: its records wait",
-            "See that the brokers of its replicas are up",
-        )
-    return facts
-
-
-def _warn(finding: TopicFinding, step: Step[Any]) -> None:
-    if finding.verdict is not Verdict.FINE:
-        detail = f"{finding.what} is {finding.found}, wanted is {finding.needed}"
-        step.warn(detail, finding.remedy)
-
-
-def _facts(topic: Step[TopicFacts | None]) -> TopicFacts:
-    if topic.value is None:
-        raise SkipError("the topic")
-    return topic.value
-
-
-async def _permissions(
-    kafka: KafkaSettings, topic: Step[TopicFacts | None], step: Step[None]
+def _add_topic(
+    steps: Steps, name: str, kafka: KafkaSettings, lookup: Step[_Found]
 ) -> None:
-    facts = _facts(topic)
-    lacks = facts.lacks(NEEDED)
-    if lacks is None:
-        step.detail = "these brokers don't report permissions"
-        return
-    if lacks:
-        raise KafkaRefusedError(
-            f"this user lacks {' and '.join(lacks)} on the topic",
-            hint=_grant(facts.name, lacks, kafka),
-        )
-    step.detail = "Read, Write and Describe; no consumer group is used"
-    if wished := facts.lacks(WISHED):
-        step.warn(
-            "this user lacks DescribeConfigs: the topic's configuration isn't checked",
-            _grant(facts.name, wished, kafka),
-        )
+    """Add whether a topic exists, what this user may do, and how much it takes."""
+    step = partial(steps.step, exit_code=_REFUSED)
+
+    @step("kafka.topics", name, _LOGS_HINT, needs=[lookup])
+    async def topic(step: Step[TopicFacts | None]) -> TopicFacts | None:
+        facts = lookup.value.looked_up.facts.get(name)
+        if facts is None:
+            _check_absent(lookup.value, kafka, step)
+            return None
+        others = _PERMISSIONS | _SIZES
+        _judge((x for x in lookup.value.findings[name] if x.what not in others), step)
+        step.detail = f"partitions: {facts.partitions}, replicas: {facts.replicas}"
+        if not facts.is_led:
+            step.warn(
+                "a partition has no leader: its records wait",
+                "See that the brokers of its replicas are up",
+            )
+        return facts
+
+    for check, own in (("kafka.acls", _PERMISSIONS), ("kafka.sizes", _SIZES)):
+
+        @step(check, name, _LOGS_HINT, needs=[topic])
+        async def _(step: Step[None], own: frozenset[str] = own) -> None:
+            if topic.value is None:
+                raise SkipError("the topic")
+            _judge((x for x in lookup.value.findings[name] if x.what in own), step)
 
 
-def _grant(name: str, operations: Iterable[str], kafka: KafkaSettings) -> str:
-    """Give the command that grants permissions."""
-    user = kafka.sasl_username or "<the bridge's user>"
-    words = ["kafka-acls.sh", "--bootstrap-server", kafka.bootstrap_servers, "--add"]
-    words += ["--allow-principal", f"User:{user}"]
-    for operation in operations:
-        words += ["--operation", operation]
-    words += ["--topic", name]
-    return f"Grant it: {shlex.join(words)}"
+def _check_absent(found: _Found, kafka: KafkaSettings, step: Step[Any]) -> None:
+    """Raise why a topic can't be used, or not be created."""
+    name = step.subject
+    problem = found.looked_up.problems.get(name) or found.rights.creations.get(name)
+    if problem is not None:
+        raise problem
+    if not kafka.create_topics:
+        _judge(found.findings[name], step)
+    step.detail = "doesn't exist; the bridge can create it"
 
 
-async def _size(
-    lookup: Step[_Found], topic: Step[TopicFacts | None], step: Step[None]
-) -> None:
-    findings = lookup.value.findings[_facts(topic).name]
-    step.detail = "the topic's configuration is hidden; Kafka's default is assumed"
+def _judge(findings: Iterable[TopicFinding], step: Step[Any]) -> None:
+    """Report findings: the last that is as it should be, and all that are not."""
+    step.detail = "not reported to this user"
     for one in findings:
-        if one.what != _SIZE:
-            continue
+        detail = f"{one.what}: {one.found}, needed: {one.needed}"
         if one.verdict is Verdict.MISSING:
-            message = f"{_SIZE} is {one.found}, and {one.needed} is needed"
-            raise KafkaRefusedError(message, hint=one.remedy)
-        step.detail = f"{one.found} bytes a batch, {one.needed} wanted"
-        _warn(one, step)
-
-
-async def _producer(lookup: Step[_Found], step: Step[None]) -> None:
-    if lookup.value.rights.producer is not None:
-        raise lookup.value.rights.producer
-    step.detail = "may write idempotently"
-
-
-async def _transactions(lookup: Step[_Found], step: Step[None]) -> None:
-    if lookup.value.rights.transactions is not None:
-        raise lookup.value.rights.transactions
-    step.detail = f"may use ids that start with {lookup.value.id_prefix}"
+            raise KafkaRefusedError(detail, hint=one.remedy)
+        if one.verdict is Verdict.FINE:
+            step.detail = detail
+        else:
+            step.warn(detail, one.remedy)
 
 
 # -- The Schema Registry -------------------------------------------------------
 
 
-def registry_steps(settings: Settings) -> list[Step[None]]:
-    """Give a step for each topic with a schema; none without a registry."""
-    if settings.schema_registry.url is None:
-        return []
-    return [
-        Step(
-            "schema_registry",
-            topic,
-            partial(_schema, settings),
-            _REGISTRY_HINT,
-            exit_code=_REFUSED,
-        )
-        for topic in (settings.topic, settings.gap_topic)
-    ]
-
-
-async def _schema(settings: Settings, step: Step[None]) -> None:
+def add_registry(steps: Steps, settings: Settings) -> None:
+    """Add whether the registry has the schemas of the topics, if there is one."""
     given = settings.schema_registry
-    # Looked up only; it is given up before the step is.
+    if given.url is None:
+        return
+    # Looked up only.
     seconds = min(given.timeout_seconds, _REGISTRY_SECONDS)
     asking = msgspec.structs.replace(given, register=False, timeout_seconds=seconds)
     framing = framing_of(msgspec.structs.replace(settings, schema_registry=asking))
     assert framing is not None
-    try:
-        prefix = await framing.prefix(step.subject)
-    except RegistryUnknownSchemaError:
-        if not given.register:
-            raise
-        step.detail = "not registered yet; the bridge registers it when it starts"
-    else:
-        step.detail = f"schema {int.from_bytes(prefix[1:])}"
+    for topic in (settings.topic, settings.gap_topic):
+
+        @steps.step("schema_registry", topic, _REGISTRY_HINT, exit_code=_REFUSED)
+        async def _(step: Step[None]) -> None:
+            try:
+                prefix = await framing.prefix(step.subject)
+            except RegistryUnknownSchemaError:
+                if not given.register:
+                    raise
+                step.detail = "missing; the bridge registers it when it starts"
+            else:
+                step.detail = f"schema {int.from_bytes(prefix[1:])}"

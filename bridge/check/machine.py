@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import errno
 import ssl
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 import trio
 
-from bridge.check.server import days_left, warn_of_end
-from bridge.check.step import Step
+from bridge.check.server import describe_certificate
+from bridge.check.step import Step, Steps
 from bridge.errors import (
     BridgeError,
     ListenError,
@@ -24,14 +25,14 @@ from bridge.errors import (
     OutboxDirectoryError,
 )
 from bridge.http.server import open_socket
-from bridge.http.tls import certificate_fault, server_tls
+from bridge.http.tls import ReloadingContext, certificate_fault, server_tls
 from bridge.outbox.directory import DirectoryState, look_at
 from bridge.outbox.quota import reserve_bytes
 from bridge.outbox.survey import SurveyedOutbox, survey
-from bridge.settings import Secret, Settings, WebhookSettings
+from bridge.settings import Secret, Settings
 
 
-__all__ = ["outbox_steps", "webhook_steps"]
+__all__ = ["add_outbox", "add_webhooks"]
 
 _DIR: Final = "outbox.dir (BRIDGE_OUTBOX_DIR, --outbox-dir)"
 _DISK_HINT: Final = f"Look at the disk of {_DIR}"
@@ -51,6 +52,8 @@ _CERTIFICATE_HINT: Final = (
     " while it runs"
 )
 
+_PORT_HINT: Final = "See that this machine's DNS knows the name"
+
 # An outbox of 1 GB is read within 2 s.
 _READ_SECONDS: Final = 3.0
 
@@ -67,18 +70,22 @@ _MAX_TURNS: Final = 6
 # -- The outbox ----------------------------------------------------------------
 
 
-def outbox_steps(settings: Settings) -> list[Step[Any]]:
-    """Give the steps of the directory, the file and the disk, in this order."""
+def add_outbox(steps: Steps, settings: Settings) -> Step[SurveyedOutbox | None]:
+    """Add the directory, the file and the disk; gives the step of the file."""
     path = settings.outbox.dir
     subject = str(path)
 
-    async def look_at_directory(step: Step[DirectoryState]) -> DirectoryState:
+    @steps.step("outbox.directory", subject, _DISK_HINT)
+    async def directory(step: Step[DirectoryState]) -> DirectoryState:
         ask = partial(look_at, path)
         state = await trio.to_thread.run_sync(ask, abandon_on_cancel=True)
         _describe(state, step)
         return state
 
-    async def read_file(step: Step[SurveyedOutbox | None]) -> SurveyedOutbox | None:
+    seconds = _READ_SECONDS + 1
+
+    @steps.step("outbox.file", subject, _DISK_HINT, needs=[directory], seconds=seconds)
+    async def file(step: Step[SurveyedOutbox | None]) -> SurveyedOutbox | None:
         is_held = directory.value.is_held
         ask = partial(survey, path, _READ_SECONDS, is_held=is_held)
         try:
@@ -88,21 +95,12 @@ def outbox_steps(settings: Settings) -> list[Step[Any]]:
         _describe_file(found, step)
         return found
 
-    async def look_at_space(step: Step[None]) -> None:
+    @steps.step("outbox.space", subject, _DISK_HINT, needs=[file])
+    async def _(step: Step[None]) -> None:
         used = file.value.size_bytes if file.value else 0
         _describe_space(directory.value, used, settings.outbox.max_bytes, step)
 
-    directory = Step("outbox.directory", subject, look_at_directory, _DISK_HINT)
-    file = Step(
-        "outbox.file",
-        subject,
-        read_file,
-        _DISK_HINT,
-        needs=[directory],
-        seconds=_READ_SECONDS + 1,
-    )
-    space = Step("outbox.space", subject, look_at_space, _DISK_HINT, needs=[file])
-    return [directory, file, space]
+    return file
 
 
 def _describe(state: DirectoryState, step: Step[Any]) -> None:
@@ -171,47 +169,48 @@ def _size(count: int) -> str:
 # -- Webhooks ------------------------------------------------------------------
 
 
-def webhook_steps(settings: Settings) -> list[Step[Any]]:
-    """Give the steps of each account's secret, of the certificate and of the port."""
+def add_webhooks(steps: Steps, settings: Settings) -> None:
+    """Add each account's secret, the certificate and the port, if there is one."""
     webhook = settings.webhook
     if webhook.listen is None:
-        return []
-    steps: list[Step[Any]] = [
-        Step(
-            "webhook.secret",
-            account.client_id,
-            partial(_look_at_secret, account.webhook_secret),
-            _COPY_HINT,
-        )
-        for account in settings.all_accounts
-        if account.webhook_secret is not None
-    ]
-    if webhook.tls_cert_file is not None:
-        look: Any = partial(_look_at_certificate, webhook)
-        steps.append(
-            Step("webhook.tls", webhook.tls_cert_file, look, _CERTIFICATE_HINT)
-        )
-    look = partial(_look_at_port, settings)
-    hint = "See that this machine's DNS knows the name"
-    return [*steps, Step("webhook.port", webhook.listen, look, hint)]
+        return
+    for account in settings.all_accounts:
+        if account.webhook_secret is not None:
+            look: Any = partial(_check_secret, account.webhook_secret)
+            steps.step("webhook.secret", account.client_id, _COPY_HINT)(look)
+    if webhook.tls_cert_file is not None and webhook.tls_key_file is not None:
+        ask = partial(server_tls, webhook.tls_cert_file, webhook.tls_key_file)
+        look = partial(_check_certificate, ask)
+        steps.step("webhook.tls", webhook.tls_cert_file, _CERTIFICATE_HINT)(look)
+    look = partial(_check_port, settings)
+    steps.step("webhook.port", webhook.listen, _PORT_HINT)(look)
 
 
-async def _look_at_secret(secret: Secret, step: Step[None]) -> None:
+async def _check_secret(secret: Secret, step: Step[None]) -> None:
     secrets = secret.reveal().split()
     odd = sum(not one.startswith(_MARK) for one in secrets)
     if odd:
         which = "it" if len(secrets) == 1 else f"{odd} of {len(secrets)} secrets"
-        step.warn(
-            f"{which} doesn't start with {_MARK}, as dryAPI's webhook secrets do",
-            _COPY_HINT,
-        )
+        step.warn(f"{which} doesn't start with {_MARK}, as dryAPI's webhook secrets do")
     elif len(secrets) == 1:
         step.detail = "one secret"
     else:
         step.detail = f"any of {len(secrets)} secrets may sign"
 
 
-async def _look_at_port(settings: Settings, step: Step[None]) -> None:
+async def _check_certificate(
+    ask: Callable[[], ReloadingContext], step: Step[None]
+) -> None:
+    """See that the files fit each other, and that the certificate is valid now."""
+    try:
+        certificate = _shown(ask().current(), step.subject)
+    except ssl.SSLCertVerificationError as error:
+        fault, _ = certificate_fault(error, "", "")
+        raise BridgeError(f"the certificate {fault}") from error
+    describe_certificate("fits its key", certificate, step.hint, step)
+
+
+async def _check_port(settings: Settings, step: Step[None]) -> None:
     try:
         opened = await open_socket(step.subject, "webhook.listen")
     except ListenError as error:
@@ -227,21 +226,7 @@ async def _look_at_port(settings: Settings, step: Step[None]) -> None:
         step.detail = "can be opened"
 
 
-async def _look_at_certificate(webhook: WebhookSettings, step: Step[None]) -> None:
-    """See that the files fit each other, and that the certificate is valid now."""
-    assert webhook.tls_cert_file is not None
-    assert webhook.tls_key_file is not None
-    tls = server_tls(webhook.tls_cert_file, webhook.tls_key_file)
-    try:
-        days = days_left(_shown(tls.current(), webhook.tls_cert_file))
-    except ssl.SSLCertVerificationError as error:
-        fault, _ = certificate_fault(error, "", "")
-        raise BridgeError(f"the certificate {fault}") from error
-    step.detail = f"fits its key, certificate for {days} d"
-    warn_of_end(days, _CERTIFICATE_HINT, step)
-
-
-def _shown(context: ssl.SSLContext, cert_file: str) -> object:
+def _shown(context: ssl.SSLContext, cert_file: str) -> Any:
     """Shake hands with a client that trusts the file, and give what it is shown."""
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # Under which name dryAPI asks for it is not known here.

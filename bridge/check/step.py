@@ -1,13 +1,14 @@
 """
-A step of the check, and how it runs: once the steps that it needs have passed.
+The steps of a check, and how they run: each once those that it needs have passed.
 
 Owns deadlines, and which failure skips which steps. Nothing is looked at here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 import trio
@@ -16,7 +17,7 @@ from bridge.check.report import Line, Outcome
 from bridge.errors import BridgeError, ExitCode
 
 
-__all__ = ["SkipError", "Step"]
+__all__ = ["SkipError", "Step", "Steps"]
 
 # A name, a connection or a response takes milliseconds; a lost packet is sent again
 # after one second. Three steps in a row may take as long within the 10 s.
@@ -29,68 +30,46 @@ class SkipError(Exception):
     """A step has nothing to look at: the message says what it needs."""
 
 
+@dataclass(eq=False)
 class Step(Generic[_T]):
-    """
-    One step; what its function returns is the `value` for the steps that need it.
+    """One step: its function raises a `BridgeError` for a failure, or `SkipError`."""
 
-    Args:
-        name: Its name: see docs/check.md.
-        subject: What is looked at: an address, an account, a topic; may be empty.
-        look: The function. It gets the step, for its `detail` and `warn`; it raises a
-            `BridgeError` for a failure, or a `SkipError`.
-        hint: What to do where an error has no hint, or where no response comes.
-        needs: The steps that must have passed before.
-        needs_one: Whether one of them is enough.
-        seconds: How long it may take.
-        exit_code: What the bridge would exit with, unless an error has its own.
-        limiter: Limits how many steps run at the same time.
-        spared: Why a failure is only a warning; empty if it is one.
+    # Public: docs/check.md has the names.
+    name: str
+    # An address, an account, a topic; may be empty.
+    subject: str
+    # What to do where an error has no hint, or where no response comes.
+    hint: str
+    # It gets the step, for `detail` and `warn`; what it returns is the `value`.
+    look: Callable[[Step[_T]], Awaitable[_T]]
+    needs: Sequence[Step[Any]] = ()
+    # Whether one of them is enough.
+    needs_one: bool = False
+    seconds: float = _SECONDS
+    # What the bridge would exit with, unless an error has its own.
+    exit_code: ExitCode = ExitCode.FAILED
+    limiter: trio.CapacityLimiter | None = None
+    # Why a failure is only a warning.
+    spared: str = ""
+    detail: str = ""
+    value: _T = field(init=False)
+    _warnings: list[tuple[str, str]] = field(default_factory=list)
+    _error: BridgeError | None = None
+    # What it needs and isn't there.
+    missing: str = ""
+    _done: trio.Event = field(default_factory=trio.Event)
 
-    Attributes:
-        detail: What was found.
-        value: What the function returned.
-    """
+    def __str__(self) -> str:
+        return f"{self.name} of {self.subject}" if self.subject else self.name
 
-    def __init__(  # noqa: PLR0913 - a row of the list
-        self,
-        name: str,
-        subject: str,
-        look: Callable[[Step[_T]], Awaitable[_T]],
-        hint: str,
-        *,
-        needs: Sequence[Step[Any]] = (),
-        needs_one: bool = False,
-        seconds: float = _SECONDS,
-        exit_code: ExitCode = ExitCode.FAILED,
-        limiter: trio.CapacityLimiter | None = None,
-        spared: str = "",
-    ) -> None:
-        self.name = name
-        self.subject = subject
-        self.spared = spared
-        self.detail = ""
-        self.value: _T
-        self._look = look
-        self._hint = hint
-        self._needs = needs
-        self._needs_one = needs_one
-        self._seconds = seconds
-        self._exit_code = exit_code
-        self._limiter = limiter
-        self._warnings: list[tuple[str, str]] = []
-        self._error: BridgeError | None = None
-        # What it needs and isn't there.
-        self._missing = ""
-        self._done = trio.Event()
-
-    def warn(self, detail: str, hint: str) -> None:
+    def warn(self, detail: str, hint: str = "") -> None:
         """Note what works and should be different."""
-        self._warnings.append((detail, hint))
+        self._warnings.append((detail, hint or self.hint))
 
     @property
     def passed(self) -> bool:
         """Whether it is done and has a value."""
-        return self._done.is_set() and not (self._error or self._missing)
+        return self._done.is_set() and not (self._error or self.missing)
 
     async def wait(self) -> bool:
         """Wait until it is done; gives whether it passed."""
@@ -100,49 +79,44 @@ class Step(Generic[_T]):
 
     async def run(self, end: float) -> None:
         """Look, if what it needs has passed, until a time of trio's clock at most."""
-        failed = [need for need in self._needs if not await need.wait()]
-        if failed and (not self._needs_one or len(failed) == len(self._needs)):
-            self._missing = failed[0].failure
+        failed = [need for need in self.needs if not await need.wait()]
+        if failed and (not self.needs_one or len(failed) == len(self.needs)):
+            self.missing = failed[0].missing or str(failed[0])
         else:
-            async with self._limiter or nullcontext():
+            async with self.limiter or nullcontext():
                 await self._run(end)
         self._done.set()
 
     async def _run(self, end: float) -> None:
         begun = trio.current_time()
         try:
-            with trio.CancelScope(deadline=min(begun + self._seconds, end)) as scope:
-                self.value = await self._look(self)
+            with trio.CancelScope(deadline=min(begun + self.seconds, end)) as scope:
+                self.value = await self.look(self)
             if scope.cancelled_caught:
                 seconds = trio.current_time() - begun
                 self._error = BridgeError(f"no response within {seconds:.1f} s")
         except SkipError as error:
-            self._missing = str(error)
+            self.missing = str(error)
         except BridgeError as error:
             self._error = error
 
     @property
-    def failure(self) -> str:
-        """The failure that skips those that need this step, once it hasn't passed."""
-        subject = f" of {self.subject}" if self.subject else ""
-        return self._missing or f"{self.name}{subject}"
-
-    @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> Iterable[Line]:
         """What is known of it, once it is done."""
-        if self._missing:
-            return [self._line(Outcome.SKIPPED, f"needs {self._missing}")]
-        if error := self._error:
-            detail, hint = error.message, error.hint or self._hint
+        if self.missing:
+            yield self._line(Outcome.SKIPPED, f"needs {self.missing}")
+        elif error := self._error:
+            detail, hint, code = error.message, error.hint or self.hint, error.exit_code
             if self.spared:
-                return [self._line(Outcome.WARNING, f"{detail} ({self.spared})", hint)]
-            code = error.exit_code
-            code = self._exit_code if code is ExitCode.FAILED else code
-            return [self._line(Outcome.FAILURE, detail, hint, code)]
-        found = [self._line(Outcome.WARNING, *one) for one in self._warnings]
-        if self.detail or not found:
-            found.insert(0, self._line(Outcome.OK, self.detail))
-        return found
+                yield self._line(Outcome.WARNING, f"{detail} ({self.spared})", hint)
+            else:
+                code = self.exit_code if code is ExitCode.FAILED else code
+                yield self._line(Outcome.FAILURE, detail, hint, code)
+        else:
+            if self.detail or not self._warnings:
+                yield self._line(Outcome.OK, self.detail)
+            for detail, hint in self._warnings:
+                yield self._line(Outcome.WARNING, detail, hint)
 
     def _line(
         self,
@@ -152,3 +126,19 @@ class Step(Generic[_T]):
         exit_code: ExitCode = ExitCode.CLEAN,
     ) -> Line:
         return Line(self.name, self.subject, outcome, detail, hint, exit_code)
+
+
+class Steps(list[Step[Any]]):
+    """The list of steps, in the order of the report."""
+
+    def step(
+        self, name: str, subject: str, hint: str, **options: Any
+    ) -> Callable[[Callable[[Step[_T]], Awaitable[_T]]], Step[_T]]:
+        """Append a function as a step; the options are those of `Step`."""
+
+        def append(look: Callable[[Step[_T]], Awaitable[_T]]) -> Step[_T]:
+            step = Step(name, subject, hint, look, **options)
+            self.append(step)
+            return step
+
+        return append

@@ -40,7 +40,7 @@ RIGHTS = (
 )
 
 # One broker holds the suite's topics, and a tests' folder may lie in memory.
-_OF_THE_SUITE = ("replication.factor is 1", "lies in memory")
+_OF_THE_SUITE = ("replication.factor: 1", "lies in memory")
 
 
 def variables(kafka: Mapping[str, object]) -> dict[str, str]:

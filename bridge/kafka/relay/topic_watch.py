@@ -158,8 +158,8 @@ class TopicWatch(msgspec.Struct):
                 if isinstance(one, KafkaRefusedError)
             )
         parts += (
-            f"The topic {one.topic} has {one.what} {one.found}, and {one.needed} is"
-            f" needed. {one.remedy}"
+            f"The topic {one.topic} has {one.what}: {one.found}, needed: {one.needed}."
+            f" {one.remedy}"
             for own in self.statistics.topic_findings.values()
             for one in own
             if one.verdict is Verdict.MISSING and one.what != "topic"
