@@ -7,25 +7,17 @@ Steps that don't need one another run at the same time.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import trio
 
-from bridge.check.dryapi import (
-    add_accounts,
-    add_api,
-    add_clock,
-    add_pusher,
-    add_status,
-)
-from bridge.check.kafka import add_kafka, add_registry
-from bridge.check.machine import add_outbox, add_webhooks
-from bridge.check.report import Line, Outcome, Report
+from bridge.check import dryapi, kafka, machine
+from bridge.check.report import Outcome, Report, make_line
 from bridge.check.step import Step, Steps
 from bridge.errors import ConfigError
 from bridge.http.tls import client_context
-from bridge.operations.redaction import redact
 from bridge.settings import Settings
 
 
@@ -61,44 +53,26 @@ async def check(
             step.detail = "each can be used"
         return client_context(settings.pusher.ca_file)
 
-    handshake = add_pusher(steps, settings, tls)
-    http = add_api(steps, settings, tls)
-    add_accounts(steps, settings, tls, [handshake, http])
-    add_status(steps, settings, tls, [http])
+    handshake = dryapi.add_pusher(steps, settings, tls)
+    http = dryapi.add_api(steps, settings, tls)
+    dryapi.add_accounts(steps, settings, tls, [handshake, http])
+    dryapi.add_status(steps, settings, tls, [http])
     own = Steps()
-    outbox = add_outbox(own, settings)
-    add_webhooks(own, settings)
-    add_kafka(steps, settings, outbox)
-    add_registry(steps, settings)
+    outbox = machine.add_outbox(own, settings)
+    machine.add_webhooks(own, settings)
+    kafka.add_kafka(steps, settings, outbox)
+    kafka.add_registry(steps, settings)
     steps += own
-    add_clock(steps, http)
+    dryapi.add_clock(steps, http)
     async with trio.open_nursery() as nursery:
         for step in steps:
             nursery.start_soon(step.run, begun + seconds)
-    lines = (line for step in steps for line in step.lines)
-    return _report(lines, trio.current_time() - begun)
+    lines = tuple(line for step in steps for line in step.lines)
+    return Report(lines, trio.current_time() - begun)
 
 
 def refused_settings(error: ConfigError) -> Report:
     """Report settings with which no other step can run."""
-    lines = error.message.splitlines()
-    code = error.exit_code
-    return _report(
-        [Line(_SETTINGS, "", Outcome.FAILURE, one, _HINT, code) for one in lines], 0.0
-    )
-
-
-def _report(lines: Iterable[Line], seconds: float) -> Report:
-    """Hide secrets that a server repeats, or that are in the wrong setting."""
-    hidden = (
-        Line(
-            line.step,
-            redact(line.subject),
-            line.outcome,
-            redact(line.detail),
-            redact(line.hint),
-            line.exit_code,
-        )
-        for line in lines
-    )
-    return Report(tuple(hidden), seconds)
+    line = partial(make_line, _SETTINGS, "", Outcome.FAILURE)
+    found = error.message.splitlines()
+    return Report(tuple(line(one, _HINT, error.exit_code) for one in found), 0.0)

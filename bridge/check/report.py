@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.text import Text
 
 from bridge.errors import ExitCode
+from bridge.operations.redaction import redact
 
 
-__all__ = ["Line", "Outcome", "Report", "as_json", "show"]
+__all__ = ["Line", "Outcome", "Report", "as_json", "make_line", "show"]
 
 
 class Outcome(StrEnum):
@@ -48,6 +49,18 @@ class Line(msgspec.Struct, frozen=True):
     detail: str
     hint: str = msgspec.field(name="remedy", default="")
     exit_code: ExitCode = ExitCode.CLEAN
+
+
+def make_line(  # noqa: PLR0913, PLR0917 - as `Line`
+    step: str,
+    subject: str,
+    outcome: Outcome,
+    detail: str,
+    hint: str = "",
+    exit_code: ExitCode = ExitCode.CLEAN,
+) -> Line:
+    """Make a line without secrets: a server may have repeated one."""
+    return Line(step, redact(subject), outcome, redact(detail), redact(hint), exit_code)
 
 
 class Report(msgspec.Struct, frozen=True):

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 import trio
 
-from bridge.check.report import Line, Outcome
+from bridge.check.report import Line, Outcome, make_line
 from bridge.errors import BridgeError, ExitCode
 
 
@@ -103,29 +104,21 @@ class Step(Generic[_T]):
     @property
     def lines(self) -> Iterable[Line]:
         """What is known of it, once it is done."""
+        line = partial(make_line, self.name, self.subject)
         if self.missing:
-            yield self._line(Outcome.SKIPPED, f"needs {self.missing}")
-        elif error := self._error:
-            detail, hint, code = error.message, error.hint or self.hint, error.exit_code
-            if self.spared:
-                yield self._line(Outcome.WARNING, f"{detail} ({self.spared})", hint)
-            else:
-                code = self.exit_code if code is ExitCode.FAILED else code
-                yield self._line(Outcome.FAILURE, detail, hint, code)
+            yield line(Outcome.SKIPPED, f"needs {self.missing}")
+        elif (error := self._error) and self.spared:
+            detail = f"{error.message} ({self.spared})"
+            yield line(Outcome.WARNING, detail, error.hint or self.hint)
+        elif error:
+            code = error.exit_code
+            code = self.exit_code if code is ExitCode.FAILED else code
+            yield line(Outcome.FAILURE, error.message, error.hint or self.hint, code)
         else:
             if self.detail or not self._warnings:
-                yield self._line(Outcome.OK, self.detail)
+                yield line(Outcome.OK, self.detail)
             for detail, hint in self._warnings:
-                yield self._line(Outcome.WARNING, detail, hint)
-
-    def _line(
-        self,
-        outcome: Outcome,
-        detail: str,
-        hint: str = "",
-        exit_code: ExitCode = ExitCode.CLEAN,
-    ) -> Line:
-        return Line(self.name, self.subject, outcome, detail, hint, exit_code)
+                yield line(Outcome.WARNING, detail, hint)
 
 
 class Steps(list[Step[Any]]):

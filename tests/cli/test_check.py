@@ -11,18 +11,18 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ExitCode
-from tests.check.holes import closed_port
 from tests.cli.commands import bridge, drawn
 from tests.cli.conftest import Invoke
+from tests.kit.process import free_ports
 
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Settings with which all servers refuse the connection; signals as before."""
-    monkeypatch.setenv("BRIDGE_PUSHER_URL", f"ws://127.0.0.1:{closed_port()}")
-    monkeypatch.setenv("BRIDGE_API_URL", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("BRIDGE_PUSHER_URL", f"ws://127.0.0.1:{free_ports(1)[0]}")
+    monkeypatch.setenv("BRIDGE_API_URL", f"http://127.0.0.1:{free_ports(1)[0]}")
     monkeypatch.setenv("BRIDGE_OUTBOX_DIR", str(tmp_path / "outbox"))
-    servers = f"127.0.0.1:{closed_port()}"
+    servers = f"127.0.0.1:{free_ports(1)[0]}"
     monkeypatch.setenv("BRIDGE_KAFKA_BOOTSTRAP_SERVERS", servers)
     handler = signal.getsignal(signal.SIGTERM)
     yield
@@ -91,4 +91,4 @@ def test_ctrl_c_ends_it_without_a_verdict(
     monkeypatch.setattr("bridge.cli.check.check", interrupted)
     result = invoke("check")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "bridge: interrupted; that tells nothing.\n"
+    assert result.stderr == "bridge: interrupted before the check was complete.\n"

@@ -12,7 +12,7 @@ import trustme
 
 from bridge.reconciliation.client import Answer, Outcome, StatusClient
 from bridge.settings import Secret
-from tests.check.holes import closed_port
+from tests.kit.process import free_ports
 
 
 TOKEN = "token-8d1f"
@@ -21,7 +21,7 @@ BODY = json.dumps({"data": {"status": "done"}}).encode()
 
 async def test_no_connection_is_a_failure() -> None:
     """The URL's user and password are not part of the reason."""
-    port = closed_port()
+    port = free_ports(1)[0]
     url = f"http://user:word@127.0.0.1:{port}"
     async with StatusClient(url, Secret(TOKEN), timeout_seconds=10) as client:
         answer = await client.ask("job-1")
