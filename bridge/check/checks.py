@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from bridge.check import dryapi, kafka, machine
-from bridge.check.report import Outcome, Report, make_line
+from bridge.check.report import Line, Outcome, Report
 from bridge.check.step import Step, Steps
 from bridge.errors import ConfigError
 from bridge.http.tls import client_context
@@ -73,6 +73,6 @@ async def check(
 
 def refused_settings(error: ConfigError) -> Report:
     """Report settings with which no other step can run."""
-    line = partial(make_line, _SETTINGS, "", Outcome.FAILURE)
+    line = partial(Line, _SETTINGS, "", Outcome.FAILURE)
     found = error.message.splitlines()
     return Report(tuple(line(one, _HINT, error.exit_code) for one in found), 0.0)

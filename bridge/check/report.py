@@ -18,7 +18,7 @@ from bridge.errors import ExitCode
 from bridge.operations.redaction import redact
 
 
-__all__ = ["Line", "Outcome", "Report", "as_json", "make_line", "show"]
+__all__ = ["Line", "Outcome", "Report", "as_json", "show"]
 
 
 class Outcome(StrEnum):
@@ -51,18 +51,6 @@ class Line(msgspec.Struct, frozen=True):
     exit_code: ExitCode = ExitCode.CLEAN
 
 
-def make_line(  # noqa: PLR0913, PLR0917 - as `Line`
-    step: str,
-    subject: str,
-    outcome: Outcome,
-    detail: str,
-    hint: str = "",
-    exit_code: ExitCode = ExitCode.CLEAN,
-) -> Line:
-    """Make a line without secrets: a server may have repeated one."""
-    return Line(step, redact(subject), outcome, redact(detail), redact(hint), exit_code)
-
-
 class Report(msgspec.Struct, frozen=True):
     """
     The results of all steps.
@@ -90,14 +78,21 @@ class Report(msgspec.Struct, frozen=True):
 
 
 def as_json(report: Report) -> bytes:
-    """Encode a report as one JSON object."""
+    """Encode a report as one JSON object, without secrets."""
     encoded: dict[str, object] = {
         "outcome": report.outcome,
         "exit_code": report.exit_code,
         "seconds": round(report.seconds, 3),
-        "checks": report.lines,
+        "checks": [_redacted(line) for line in report.lines],
     }
     return msgspec.json.format(msgspec.json.encode(encoded))
+
+
+def _redacted(line: Line) -> Line:
+    """Hide secrets that a server repeats, or that are in the wrong setting."""
+    names = ("subject", "detail", "hint")
+    hidden = {name: redact(getattr(line, name)) for name in names}
+    return msgspec.structs.replace(line, **hidden)
 
 
 # The mark of a line on a terminal, and its color.
@@ -120,7 +115,7 @@ def show(report: Report, console: Console) -> None:
     """
     has_marks = console.is_terminal and "utf" in console.encoding
     width = max((len(line.step) for line in report.lines), default=0)
-    for line in report.lines:
+    for line in map(_redacted, report.lines):
         mark, style = _MARKS[line.outcome]
         word = mark if has_marks else f"{line.outcome:{_WORD_WIDTH}}"
         rest = ": ".join(_printable(x) for x in (line.subject, line.detail) if x)

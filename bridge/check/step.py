@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import trio
 
-from bridge.check.report import Line, Outcome, make_line
+from bridge.check.report import Line, Outcome
 from bridge.errors import BridgeError, ExitCode
 
 
@@ -104,7 +104,7 @@ class Step(Generic[_T]):
     @property
     def lines(self) -> Iterable[Line]:
         """What is known of it, once it is done."""
-        line = partial(make_line, self.name, self.subject)
+        line = partial(Line, self.name, self.subject)
         if self.missing:
             yield line(Outcome.SKIPPED, f"needs {self.missing}")
         elif (error := self._error) and self.spared:

@@ -70,6 +70,18 @@ def test_json_is_one_object(invoke: Invoke) -> None:
     assert by_step["kafka.acls"]["outcome"] == "skipped"
 
 
+def test_a_secret_in_the_wrong_place_is_hidden(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be repeated as the name of a host, in lines and in JSON."""
+    monkeypatch.setenv("BRIDGE_API_TOKEN", "canary")
+    monkeypatch.setenv("BRIDGE_API_URL", "https://canary.invalid")
+    for flags in ([], ["--json"]):
+        output = invoke("check", *flags).stdout
+        assert "can't resolve '[hidden].invalid'" in output
+        assert "canary" not in output
+
+
 def test_a_terminal_gets_marks() -> None:
     """Colours and marks stand where people look, and nothing of the waiting stays."""
     code, picture, _ = drawn(bridge("check"), "stdout", LC_ALL="C.UTF-8")
