@@ -164,11 +164,7 @@ class InvalidEventError(BridgeError):
 
 
 class InvalidPreviewError(InvalidEventError):
-    """
-    A preview can't be sent to its topic: its event is published without it.
-
-    `original` is the preview's text.
-    """
+    """A preview (`original`) can't be sent: its event is published without it."""
 
 
 class InvalidAnswerError(BridgeError):
@@ -180,11 +176,7 @@ class InvalidAnswerError(BridgeError):
 
 
 class LateEventError(BridgeError):
-    """
-    An event comes after its job's terminal record: send it to the dead letters.
-
-    Its name is a dead letter's header; it is never raised.
-    """
+    """An event after its job's terminal record: a dead letter's header, not raised."""
 
 
 class OutboxError(BridgeError):
