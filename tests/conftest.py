@@ -66,7 +66,7 @@ _OLD = {
 # What takes a real server for each of many cases, or builds and installs.
 _SLOW = {
     "benchmarks",
-    "doctor",
+    "check",
     "examples",
     "helm",
     "kafka",

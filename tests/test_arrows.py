@@ -18,7 +18,7 @@ _LAYERS = (
     {"gaps", "kafka", "pusher", "sandbox", "tracing"},
     {"accounts", "operations", "schemas"},
     {"consumer", "healing"},
-    {"board", "doctor", "service"},
+    {"board", "check", "service"},
     {"cli"},
     {"__main__"},
 )

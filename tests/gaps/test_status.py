@@ -27,7 +27,7 @@ from bridge.gaps.status import (
     without_extras,
 )
 from bridge.settings import Secret
-from tests.doctor.holes import closed_port
+from tests.check.holes import closed_port
 
 
 TOKEN = "token-8d1f"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +12,22 @@ from typing import Any, Self
 
 from confluent_kafka.admin import AclOperation, ResourceType
 
-from bridge.doctor import Line, Outcome, Report, check
+from bridge.check.checks import check
+from bridge.check.report import Line, Outcome, Report
 from bridge.errors import ExitCode
 from bridge.settings import Secret, load
 from tests.kit.authorities import Authority, Identity
 from tests.kit.dryapi import DryApi
 from tests.kit.guarded import GuardedKafka
 from tests.kit.publisher import Soketi
+from tests.kit.secure_kafka import SecureKafka
 
 
 CLIENT_ID = "42"
 CANARY = "canary-of-a-token"
+
+# Variables that differ from those of a bridge that works; None for one that is unset.
+Changes = Mapping[str, str | None]
 
 # Topics by what they are for, and the variable that names each.
 ROLES = {
@@ -40,10 +45,10 @@ RIGHTS = (
 )
 
 # One broker holds the suite's topics, and a tests' folder may lie in memory.
-_OF_THE_SUITE = ("replication.factor is 1", "lies in memory")
+_OF_THE_SUITE = ("replication.factor: 1", "lies in memory")
 
 
-def variables(kafka: Mapping[str, object]) -> dict[str, str]:
+def variables(kafka: Mapping[str, object]) -> dict[str, str | None]:
     """Give Kafka's settings as environment variables."""
     return {
         f"BRIDGE_KAFKA_{name.upper()}": (
@@ -54,41 +59,41 @@ def variables(kafka: Mapping[str, object]) -> dict[str, str]:
 
 
 @dataclass
+class Servers:
+    """What several grounds share."""
+
+    soketi: Soketi
+    guarded: GuardedKafka
+    secure: SecureKafka
+    authority: Authority
+    topics: Mapping[str, str]
+
+
+@dataclass
 class Ground:
     """All that a bridge needs."""
 
     folder: Path
-    soketi: Soketi
-    guarded: GuardedKafka
-    authority: Authority
+    servers: Servers
     api: DryApi
-    environ: dict[str, str]
+    environ: dict[str, str | None]
     stack: ExitStack
 
     @classmethod
-    def make(  # noqa: PLR0917 - the servers, in the order of a walk
-        cls,
-        folder: Path,
-        soketi: Soketi,
-        guarded: GuardedKafka,
-        authority: Authority,
-        topics: Mapping[str, str],
-        stack: ExitStack,
-    ) -> Self:
+    def make(cls, folder: Path, servers: Servers, stack: ExitStack) -> Self:
         """Give a ground on which all is well."""
-        accounts = {CLIENT_ID: CANARY}
-        api = stack.enter_context(DryApi(soketi, accounts).serving())
+        api = stack.enter_context(DryApi(servers.soketi, {CLIENT_ID: CANARY}).serving())
         environ = {
             "BRIDGE_CLIENT_ID": CLIENT_ID,
             "BRIDGE_API_TOKEN": CANARY,
             "BRIDGE_API_URL": api.url,
-            "BRIDGE_PUSHER_URL": soketi.url,
-            "BRIDGE_PUSHER_APP_KEY": soketi.app.key,
+            "BRIDGE_PUSHER_URL": servers.soketi.url,
+            "BRIDGE_PUSHER_APP_KEY": servers.soketi.app.key,
             "BRIDGE_OUTBOX_DIR": str(folder / "outbox"),
-            **topics,
-            **variables(guarded.credentials),
+            **servers.topics,
+            **variables(servers.guarded.credentials),
         }
-        return cls(folder, soketi, guarded, authority, api, environ, stack)
+        return cls(folder, servers, api, environ, stack)
 
     @staticmethod
     def make_topics(
@@ -119,10 +124,11 @@ class Ground:
         **options: Any,
     ) -> DryApi:
         """Start another dryAPI, for other accounts or in front of another soketi."""
-        api = DryApi(soketi or self.soketi, accounts or {CLIENT_ID: CANARY}, **options)
+        soketi = soketi or self.servers.soketi
+        api = DryApi(soketi, accounts or {CLIENT_ID: CANARY}, **options)
         return self.stack.enter_context(api.serving())
 
-    def answering(self, path: str, **answer: Any) -> dict[str, str]:
+    def answering(self, path: str, **answer: Any) -> Changes:
         """Start another dryAPI, which answers so, and give the variable for it."""
         api = self.dryapi()
         api.answer(path, **answer)
@@ -136,11 +142,11 @@ class Ground:
 
     async def check(
         self,
-        changes: Mapping[str, str | None] | None = None,
+        changes: Changes | None = None,
         config: Path | None = None,
         **options: float,
     ) -> Report:
-        """Have everything looked at, some settings being others or in a file."""
+        """Check, with some settings changed or in a file."""
         environ = {
             name: value
             for name, value in {**self.environ, **(changes or {})}.items()
@@ -150,21 +156,14 @@ class Ground:
         return await check(loaded.settings, loaded.warnings, **options)
 
 
-def remarkable(report: Report) -> Iterator[Line]:
+def remarkable(report: Report) -> list[Line]:
     """Give the lines that aren't ok, or skipped because of one of these."""
-    for line in report.lines:
-        if line.outcome in {Outcome.OK, Outcome.SKIPPED}:
-            continue
-        if line.detail.startswith(_OF_THE_SUITE):
-            continue
-        yield line
-
-
-def only_remarkable(report: Report) -> Line:
-    """Give the one line that isn't ok."""
-    told = list(remarkable(report))
-    assert len(told) == 1, told
-    return told[0]
+    return [
+        line
+        for line in report.lines
+        if line.outcome not in {Outcome.OK, Outcome.SKIPPED}
+        and not line.detail.startswith(_OF_THE_SUITE)
+    ]
 
 
 def check_told(
@@ -173,13 +172,13 @@ def check_told(
     outcome: Outcome = Outcome.FAILURE,
     exit_code: ExitCode = ExitCode.FAILED,
 ) -> None:
-    """See that a step alone tells of a fault, with words and a remedy, and in time."""
+    """See that one step reports a fault, with words and a hint, and in time."""
     step, *words = told.split("|")
-    lines = list(remarkable(report))
-    assert {(line.step, line.outcome) for line in lines} == {(step, outcome)}
-    assert all(line.remedy for line in lines)
-    text = " ".join(f"{line.detail} {line.remedy}" for line in lines)
-    assert [word for word in words if word not in text] == []
+    lines = remarkable(report)
+    assert {(line.step, line.outcome) for line in lines} == {(step, outcome)}, lines
+    assert all(line.hint for line in lines)
+    text = " ".join(f"{line.detail} {line.hint}" for line in lines)
+    assert [word for word in words if word not in text] == [], text
     assert report.exit_code is exit_code
     assert report.seconds < 10
     assert "canary" not in str(report)

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from bridge.doctor import Outcome
+from bridge.check.report import Outcome
 from bridge.errors import ExitCode
-from tests.doctor.ground import Ground, only_remarkable
+from tests.check.ground import Ground, remarkable
 from tests.outbox.test_full_disk import _unshare
 
 
@@ -59,10 +59,10 @@ async def test_a_directory_that_this_user_may_not_write_to(
     """Whether he may look into it or not."""
     with closed_folder(mode) as folder, without_privileges():
         report = await ground.check({"BRIDGE_OUTBOX_DIR": str(folder / "outbox")})
-    line = only_remarkable(report)
+    (line,) = remarkable(report)
     assert (line.step, line.outcome) == ("outbox.directory", Outcome.FAILURE)
     assert "Permission denied" in line.detail
-    assert "BRIDGE_OUTBOX_DIR" in line.remedy
+    assert "BRIDGE_OUTBOX_DIR" in line.hint
     assert report.exit_code is ExitCode.USAGE
 
 
@@ -76,7 +76,7 @@ def test_a_disk_that_is_full(ground: Ground) -> None:
     )
     (space,) = (line for line in full["checks"] if line["step"] == "outbox.space")
     assert space["outcome"] == "failure"
-    assert "no event would be taken" in space["detail"]
+    assert "no event would be accepted" in space["detail"]
     assert "Make room on the disk" in space["remedy"]
     assert full["exit_code"] == ExitCode.USAGE
     (space,) = (line for line in small["checks"] if line["step"] == "outbox.space")
@@ -105,7 +105,7 @@ def _looked_at(ground: Ground, way: tuple[str, ...], filling: str) -> dict[str, 
         timeout=50,
         env={
             **os.environ,
-            **ground.environ,
+            **{name: text for name, text in ground.environ.items() if text},
             "BRIDGE_OUTBOX_DIR": str(disk / "outbox"),
         },
     )
