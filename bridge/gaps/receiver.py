@@ -179,14 +179,17 @@ class Receiver:
         client_id = recipient.client_id
         if webhook.is_terminal:
             self.statistics.last_terminal_at_us[client_id] = now_us
-        _log_unusual(webhook, client_id)
-        if webhook.value is None:
-            is_test = webhook.event is Event.VALIDATION
-            outcome = Outcome.VALIDATION if is_test else Outcome.OTHER_EVENT
+        if webhook.event is Event.VALIDATION:
+            outcome = Outcome.VALIDATION
+        elif webhook.event is Event.OTHER:
+            outcome = Outcome.OTHER_EVENT
+            name = (webhook.name or "")[:_MAX_LOGGED]
+            _log.warning(
+                "webhook.unknown_event", client_id=client_id, webhook_event=name
+            )
         else:
-            record = recipient.make(webhook.value, now_us)
             deadline = started_at + _ANSWER_SECONDS
-            outcome = await self._keep(webhook, record, client_id, deadline)
+            outcome = await self._keep(webhook, recipient, now_us, deadline)
         if outcome not in {Outcome.KNOWN, Outcome.UNAVAILABLE}:
             self.statistics.events[client_id, webhook.event] += 1
         return outcome
@@ -207,15 +210,24 @@ class Receiver:
         return Outcome.TOO_SLOW
 
     async def _keep(
-        self, webhook: Webhook, record: Record, client_id: str, deadline: float
+        self, webhook: Webhook, recipient: Recipient, now_us: int, deadline: float
     ) -> Outcome:
         """Have a webhook written to disk; every failure becomes a 503."""
+        assert webhook.value is not None, "only of events that make no record"
+        record = recipient.make(webhook.value, now_us)
+        client_id, delivery_id = recipient.client_id, webhook.delivery_id
+        if webhook.event is Event.UNREADABLE:
+            _log.warning(
+                "webhook.unreadable",
+                client_id=client_id,
+                delivery_id=delivery_id,
+                consequence="its body is a dead letter",
+            )
         reason = f"it could not be written within {_ANSWER_SECONDS:g} s"
         try:
             with trio.move_on_at(deadline):
-                is_new = await self._holding.take(
-                    webhook.delivery_id, record, webhook.ended_us
-                )
+                ended_us = webhook.ended_us
+                is_new = await self._holding.take(delivery_id, record, ended_us)
                 return Outcome.TAKEN if is_new else Outcome.KNOWN
         except OutboxError as error:
             reason = str(error)
@@ -223,16 +235,3 @@ class Receiver:
             reason = "the outbox has ended, or its file is being replaced"
         _log.warning("webhook.not_taken", client_id=client_id, reason=reason)
         return Outcome.UNAVAILABLE
-
-
-def _log_unusual(webhook: Webhook, client_id: str) -> None:
-    if webhook.event is Event.UNREADABLE:
-        _log.warning(
-            "webhook.unreadable",
-            client_id=client_id,
-            delivery_id=webhook.delivery_id,
-            consequence="its body is a dead letter",
-        )
-    elif webhook.event is Event.OTHER:
-        name = (webhook.name or "")[:_MAX_LOGGED]
-        _log.warning("webhook.unknown_event", client_id=client_id, webhook_event=name)

@@ -72,22 +72,16 @@ class Outcome(StrEnum):
     TOO_SLOW = "too_slow", 408
     BROKEN_OFF = "broken_off", 400
 
+    # The signature and the timestamp: one is missing, is repeated (also with the other
+    # prefix), or can't be read.
     MISSING_HEADER = "missing_header", 401
-    """There is no signature, or no timestamp."""
-
     REPEATED_HEADER = "repeated_header", 401
-    """One of them is repeated, or has both prefixes."""
-
     MALFORMED_HEADER = "malformed_header", 401
 
+    # None of the account's secrets made the signature; one did, but not lately.
     WRONG_SIGNATURE = "wrong_signature", 401, _COMPARE
-    """It was signed with none of the account's secrets."""
-
     TOO_OLD = "too_old", 401, _CLOCK
-    """It is signed, but its timestamp is too far in the past."""
-
     TOO_NEW = "too_new", 401, _CLOCK
-    """It is signed, but its timestamp is too far in the future."""
 
 
 # -- The signature ---------------------------------------------------------------------

@@ -71,7 +71,7 @@ class Limits:
         crowded_seconds: While all slots are taken and a client waits for one, the one
             that has kept the port waiting longest is disconnected after this time; a
             connection that is idle after an answer at once. A second is enough for a
-            handshake and a request over the worst of networks.
+            handshake and a request.
         handshake_seconds: For the TLS handshake: some round trips, two packets lost.
         head_seconds: Until a request's head is received, from the connection's start
             or the end of the last answer; also how long an idle connection stays.
@@ -140,19 +140,15 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     host, number = listen.getsockname()[:2]
     port = _Port(app, limits or Limits(), setting, tls, upgrade)
     async with trio.SocketListener(trio.socket.from_stdlib_socket(listen)) as bound:
-        url = "https://" if tls else "http://"
-        url += f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        place = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        url = f"https://{place}" if tls else f"http://{place}"
         _log.info("port.listening", url=url, setting=setting)
         task_status.started(number)
         await port.serve(bound)
 
 
 class _Port(trio.abc.Listener[trio.SocketStream]):
-    """
-    An open port: its connection slots, and the waits that may be ended for others.
-
-    It is the listener that accepts only as many connections as have a slot.
-    """
+    """A listener that accepts as many connections as have a slot; it runs them."""
 
     def __init__(
         self,
@@ -371,8 +367,7 @@ class _Connection:
         # A bug ends one request, not the bridge; the end of the grace may come with it.
         except* Exception as found:  # noqa: BLE001 - as above
             if self._lost is None:
-                only = len(found.exceptions) == 1
-                error = found.exceptions[0] if only else found
+                error = found.exceptions[0] if len(found.exceptions) == 1 else found
                 _log.error("port.application_failed", exc_info=error)
         status = 500 if self._lost is None else self._lost.status
         if status is not None:
@@ -486,12 +481,10 @@ class _Connection:
                 left -= len(data)
             await self._stream.aclose()
 
-    async def _read(
-        self, max_bytes: int, seconds: float, *, is_idle: bool = False
-    ) -> None:
+    async def _read(self, size: int, seconds: float, *, is_idle: bool = False) -> None:
         """Read more of a head or of a body, within its time."""
         with self._port.waiting(seconds, self._since, is_idle=is_idle):
-            data = await self._stream.receive_some(max_bytes)
+            data = await self._stream.receive_some(size)
         self._http.receive_data(bytes(data))
 
     async def _write(self, data: bytes) -> None:

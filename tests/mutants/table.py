@@ -117,7 +117,7 @@ MUTANTS = (
         "A webhook is answered with 2xx before it is on disk.",
         (
             "tests/gaps/test_webhook_flood.py::test_kill_loses_nothing_that_was_answered",
-            "tests/gaps/test_webhooks.py::test_answer_waits_for_the_commit",
+            "tests/gaps/test_webhook_disk.py::test_answer_waits_for_the_commit",
         ),
     ),
     Mutant(
