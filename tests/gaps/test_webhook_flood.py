@@ -411,4 +411,5 @@ if __name__ == "__main__":
     if len(sys.argv) == 2:
         trio.run(_receive, Path(sys.argv[1]))
     else:
-        trio.run(_flood_port, *map(int, sys.argv[1:]))
+        port, count, connections, slow, seed = map(int, sys.argv[1:])
+        trio.run(_flood_port, port, count, connections, slow, seed)
