@@ -41,12 +41,11 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recorder import Recorder
 from bridge.settings import Settings
 from bridge.threads import in_thread
-from bridge.tracing import open_tracing, secrets_in
+from bridge.tracing import Tracing, open_tracing, secrets_in
 
 
 if TYPE_CHECKING:
     from bridge.operations.metrics import Metrics
-    from bridge.tracing.sdk import Tracing
 
 
 __all__ = ["run"]
@@ -318,10 +317,10 @@ def _metrics(sources: Sources) -> Metrics:
 def _wire_format(settings: Settings) -> WireFormat | None:
     if settings.schema_registry.url is None:
         return None
-    # Imported when needed: the schemas, and who asks a registry, take 12 ms.
-    from bridge.framing import framing_of  # noqa: PLC0415
+    # Imported when needed: the schemas and the client take 12 ms.
+    from bridge.schemas.registry import SchemaRegistry  # noqa: PLC0415
 
-    return framing_of(settings)
+    return SchemaRegistry(settings)
 
 
 def _refuse_late(settings: Settings) -> Callable[[Record], Record] | None:

@@ -15,10 +15,10 @@ _LAYERS = (
     {"errors", "threads"},
     {"events", "settings"},
     {"http", "outbox"},
-    {"gaps", "kafka", "pusher", "registry", "sandbox", "tracing"},
-    {"accounts", "consumer", "contract", "operations"},
-    {"board", "framing", "healing"},
-    {"doctor", "replay", "service"},
+    {"gaps", "kafka", "pusher", "sandbox", "tracing"},
+    {"accounts", "operations", "schemas"},
+    {"consumer", "healing"},
+    {"board", "check", "service"},
     {"cli"},
     {"__main__"},
 )
@@ -28,11 +28,8 @@ _IMPORTERS = {
     "sqlite3": {"outbox"},
     "asyncio": {"kafka"},
     "aiokafka": {"kafka"},
-    "opentelemetry": {"tracing/sdk.py"},
-    "httpx": {
-        *("kafka/tokens.py", "registry/client.py"),
-        *("sandbox/simulation.py", "sandbox/webhooks.py"),
-    },
+    "opentelemetry": {"tracing.py"},
+    "httpx": {"http/post.py", "sandbox/simulation.py", "sandbox/webhooks.py"},
 }
 
 

@@ -208,8 +208,7 @@ def test_artefact_runs_in_a_clean_environment(
     assert "Traceback" not in started.stderr
 
 
-# Imports every module but the sandbox's and the one that makes spans, whose extras
-# are not installed.
+# Imports every module but the sandbox's, whose extra is not installed.
 _IMPORT_ALL = """
 import importlib, pkgutil, bridge
 names = [
@@ -218,7 +217,6 @@ names = [
         bridge.__path__, "bridge.", onerror=lambda name: None
     )
     if "sandbox" not in module.name
-    and module.name != "bridge.tracing.sdk"
     and not module.name.endswith("__main__")
 ]
 for name in names:

@@ -2,7 +2,7 @@
 `bridge dlq`: options, progress, exit codes.
 
 What dead letters are, how they are shown and which of them may go stands in
-`bridge.consumer.dead_letters`; how they go, in `bridge.replay`.
+`bridge.consumer.dead_letters`; how they go, in `bridge.consumer.replay`.
 """
 
 from __future__ import annotations
@@ -182,8 +182,8 @@ def replay(  # noqa: PLR0913 - one for each option
     is done, and with 1 if something is left to be published: run it again then.
     """
     # Imported when needed: it brings the outbox and the relay along.
-    from bridge.replay import directory_of  # noqa: PLC0415
-    from bridge.replay import replay as run  # noqa: PLC0415
+    from bridge.consumer.replay import directory_of  # noqa: PLC0415
+    from bridge.consumer.replay import replay as run  # noqa: PLC0415
 
     # Of a command that ends, the log is for trouble. It would tear a terminal's bar,
     # and what matters is said at the end.

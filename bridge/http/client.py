@@ -166,7 +166,7 @@ class ApiClient:
         return f"{self._url.scheme}://{self._host}{self._url.path}/{path}"
 
     async def request(
-        self, path: str, *, max_bytes: int, token: str, content: object = None
+        self, path: str, *, max_bytes: int, token: str | None, content: object = None
     ) -> Response:
         """
         GET from an endpoint, or POST a JSON content to it.
@@ -174,7 +174,7 @@ class ApiClient:
         Args:
             path: The endpoint's path below the base URL.
             max_bytes: The largest body of its response.
-            token: The token.
+            token: The token; None for a request without one.
             content: What is posted.
 
         Raises:
@@ -182,19 +182,22 @@ class ApiClient:
             trio.TooSlowError: It took too long.
         """
         # An error of the library would repeat the token.
-        if not (token.isascii() and token.isprintable() and token == token.strip()):
+        if token is not None and not (
+            token.isascii() and token.isprintable() and token == token.strip()
+        ):
             raise TokenError(
                 "the API token (BRIDGE_API_TOKEN, or the account's api_token_file) has"
                 " characters that no HTTP header can carry"
             )
         headers = {
-            "Authorization": f"Bearer {token}",
             # Without it Laravel answers with a redirect to a login page.
             "Accept": "application/json",
             # A compressed body could be far larger than what is counted.
             "Accept-Encoding": "identity",
             "User-Agent": f"dryapi-kafka-bridge/{__version__}",
         }
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         body = b""
         if content is not None:
             body = msgspec.json.encode(content)
@@ -323,11 +326,17 @@ _MAX_RETRY_AFTER_SECONDS: Final = 300.0
 
 _APP_KEY: Final = "pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
 _REFUSALS: Final = {
-    401: "dryAPI refused the API token (HTTP 401): check BRIDGE_API_TOKEN, or the"
-    " account's api_token_file in [[accounts]]",
-    403: "dryAPI refused the channel (HTTP 403): check BRIDGE_CLIENT_ID and that the"
-    " API token (BRIDGE_API_TOKEN) belongs to it, or client_id and api_token_file of"
-    " the account in [[accounts]]",
+    401: (
+        "dryAPI refused the API token (HTTP 401)",
+        "Check BRIDGE_API_TOKEN, or the account's api_token_file in [[accounts]]",
+    ),
+    403: (
+        "dryAPI refused the channel (HTTP 403)",
+        (
+            "Check BRIDGE_CLIENT_ID and that the API token (BRIDGE_API_TOKEN) belongs"
+            " to it, or client_id and api_token_file of the account in [[accounts]]"
+        ),
+    ),
 }
 
 
@@ -395,7 +404,8 @@ class Authorizer:
     def _signature(self, response: Response) -> str:
         status = response.status
         if status in _REFUSALS:
-            raise AuthorizationError(_REFUSALS[status], status=status, terminal=True)
+            message, hint = _REFUSALS[status]
+            raise AuthorizationError(message, hint=hint, status=status, terminal=True)
         auth, problem = "", ""
         if response.is_redirect:
             problem = "is a redirect, which is not followed"

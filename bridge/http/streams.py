@@ -19,6 +19,7 @@ from urllib.parse import SplitResult
 import trio
 
 from bridge.errors import ConnectError, ListenError
+from bridge.http.tls import certificate_fault
 from bridge.settings import split_address
 
 
@@ -33,6 +34,9 @@ _REASONS: Final = {
     errno.EADDRNOTAVAIL: "this machine has no such address",
 }
 
+
+_ADDRESSES: Final = "pusher.url (BRIDGE_PUSHER_URL) or api_url (BRIDGE_API_URL)"
+_AUTHORITIES: Final = "pusher.ca_file (BRIDGE_PUSHER_CA_FILE)"
 
 OpenTcp: TypeAlias = Callable[[str, int], Awaitable[trio.abc.Stream]]
 """Opens TCP to a host and a port, as `trio.open_tcp_stream` does."""
@@ -80,7 +84,7 @@ async def open_stream(
         try:
             await stream.do_handshake()
         except trio.BrokenResourceError as error:
-            raise ConnectError(_tls_reason(address, error.__cause__)) from error
+            raise _no_tls(address, error.__cause__) from error
         undo.pop_all()
     return stream
 
@@ -108,15 +112,14 @@ def os_reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
-def _tls_reason(address: str, cause: BaseException | None) -> str:
+def _no_tls(address: str, cause: BaseException | None) -> ConnectError:
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return (
-            f"the certificate of {address} was not accepted: {cause.verify_message}"
-            " (for a private CA set pusher.ca_file, BRIDGE_PUSHER_CA_FILE)"
-        )
+        fault, hint = certificate_fault(cause, _ADDRESSES, _AUTHORITIES)
+        return ConnectError(f"the certificate of {address} {fault}", hint=hint)
     if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-        return f"no TLS with {address}: {cause.reason or 'handshake failed'}"
-    return f"{address} ended the connection during the TLS handshake"
+        reason = cause.reason or "handshake failed"
+        return ConnectError(f"no TLS with {address}: {reason}")
+    return ConnectError(f"{address} ended the connection during the TLS handshake")
 
 
 # -- Listening -------------------------------------------------------------------------
@@ -150,14 +153,14 @@ async def open_socket(listen: str, setting: str) -> socket.socket:
         )
     except ValueError as error:
         raise ListenError(
-            f"{setting} ({variable}) is {listen!r}; expected host:port, "
-            "for example 127.0.0.1:8080 or [::1]:8080",
+            f"{setting} ({variable}) is {listen!r}",
+            hint="Expected is host:port, for example 127.0.0.1:8080 or [::1]:8080",
             listen=listen,
         ) from error
     except OSError as error:
         reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
         raise ListenError(
-            f"can't listen on {listen}: {reason}; "
-            f"set another address with {setting} ({variable})",
+            f"can't listen on {listen}: {reason}",
+            hint=f"Set another address with {setting} ({variable})",
             listen=listen,
         ) from error

@@ -17,7 +17,13 @@ from bridge.errors import ConfigError
 from bridge.settings import require_regular, signature
 
 
-__all__ = ["ReloadingContext", "client_context", "client_tls", "server_tls"]
+__all__ = [
+    "ReloadingContext",
+    "certificate_fault",
+    "client_context",
+    "client_tls",
+    "server_tls",
+]
 
 _log = structlog.get_logger("bridge.http")
 
@@ -26,6 +32,10 @@ _MISMATCHES: Final = {"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
 
 _CERT: Final = "webhook.tls_cert_file (BRIDGE_WEBHOOK_TLS_CERT_FILE)"
 _KEY: Final = "webhook.tls_key_file (BRIDGE_WEBHOOK_TLS_KEY_FILE)"
+
+# OpenSSL's X509_V_ERR_*: see its manual page of X509_STORE_CTX_get_error.
+_NOT_NOW: Final = frozenset({9, 10})
+_OTHER_NAMES: Final = frozenset({62, 64})
 
 
 class ReloadingContext:
@@ -101,7 +111,8 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
         # SSLError is an OSError too: the file isn't PEM.
         reason = error.strerror or type(error).__name__
         raise ConfigError(
-            f"pusher.ca_file (BRIDGE_PUSHER_CA_FILE) can't be used: {reason}"
+            f"pusher.ca_file (BRIDGE_PUSHER_CA_FILE) can't be used: {reason}",
+            hint="Set it to a readable file of certificates (PEM)",
         ) from error
 
 
@@ -151,8 +162,29 @@ def _server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
         if getattr(error, "reason", None) in _MISMATCHES:
             reason = "they don't fit each other"
         raise ConfigError(
-            f"{_CERT} and {_KEY}: {cert_file} and {key_file} can't be used, {reason}; "
-            "expected are PEM files: a certificate chain, and the key that fits it, "
-            "without a password"
+            f"{_CERT} and {_KEY}: {cert_file} and {key_file} can't be used, {reason}",
+            hint="Expected are PEM files: a certificate chain, and the key that fits"
+            " it, without a password",
         ) from error
     return context
+
+
+def certificate_fault(
+    error: ssl.SSLCertVerificationError, address: str, authorities: str
+) -> tuple[str, str]:
+    """
+    Give what is wrong with a server's certificate, and what to do about it.
+
+    Args:
+        error: Why it was not accepted.
+        address: The settings that have the server's name.
+        authorities: The setting of the certificates to trust.
+    """
+    said = error.verify_message.rstrip(".")
+    if error.verify_code in _NOT_NOW:
+        hint = "Renew it on the server, and see that this machine's clock is right"
+        return f"isn't valid now ({said})", hint
+    if error.verify_code in _OTHER_NAMES:
+        hint = f"Set {address} to a name that the certificate has"
+        return f"is for another name ({said})", hint
+    return f"isn't trusted ({said})", f"Set {authorities} to the CA that issued it"

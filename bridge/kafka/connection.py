@@ -82,9 +82,9 @@ def _sasl_arguments(settings: KafkaSettings) -> dict[str, Any]:
 def unreachable(settings: KafkaSettings, reason: str) -> KafkaUnreachableError:
     """Make the error that says which brokers don't answer and where they are set."""
     return KafkaUnreachableError(
-        f"No Kafka broker answers at {settings.bootstrap_servers} ({reason}). Set "
-        "kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS, "
-        "--bootstrap-servers) to where the brokers listen."
+        f"No Kafka broker answers at {settings.bootstrap_servers} ({reason})",
+        hint="Set kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS,"
+        " --bootstrap-servers) to where the brokers listen",
     )
 
 
@@ -95,9 +95,10 @@ def topic_missing(
     # Ten names fit a line or two of a terminal.
     there = ", ".join(sorted(present)[:10]) or "none"
     return KafkaRefusedError(
-        f"Kafka at {settings.bootstrap_servers} has no topic {', '.join(missing)}, or "
-        f"this user may not see it (topics it sees: {there}). Create it, grant the "
-        "user Read on it, or name another with --topic (BRIDGE_TOPIC)."
+        f"Kafka at {settings.bootstrap_servers} has no topic {', '.join(missing)}, or"
+        f" this user may not see it (topics it sees: {there})",
+        hint="Create it, grant the user Read on it, or name another with --topic"
+        " (BRIDGE_TOPIC)",
     )
 
 
@@ -108,8 +109,8 @@ def read_error(
     names = ", ".join(topics)
     if isinstance(error, errors.TopicAuthorizationFailedError):
         return KafkaRefusedError(
-            f"Kafka forbids this user to read {names} ({error}). Grant the user Read "
-            f"on the topic {names}."
+            f"Kafka forbids this user to read {names} ({error})",
+            hint=f"Grant the user Read on the topic {names}",
         )
     if isinstance(error, TimeoutError):
         return unreachable(
@@ -119,19 +120,20 @@ def read_error(
         )
     if isinstance(error, errors.CorruptRecordException):
         return KafkaError(
-            f"A record batch of {names} has a wrong checksum ({error!r}). The broker's"
-            " disk or the way to it has damaged it."
+            f"A record batch of {names} has a wrong checksum ({error!r})",
+            hint="The broker's disk or the network has damaged it",
         )
     if isinstance(error, UnicodeError):
-        return KafkaError(f"A record of {names} has a header whose name is no UTF-8.")
+        return KafkaError(f"A record of {names} has a header whose name isn't UTF-8")
     return KafkaError(f"Reading {names} from Kafka failed: {error!r}")
 
 
 def silence(settings: KafkaSettings, topic: str, seconds: float) -> KafkaError:
     """Make the error for brokers that give nothing where something must be."""
     return KafkaUnreachableError(
-        f"Kafka at {settings.bootstrap_servers} has given nothing of {topic} for "
-        f"{seconds:.0f} s, though more is there. Look at the brokers."
+        f"Kafka at {settings.bootstrap_servers} has sent nothing of {topic} for"
+        f" {seconds:.0f} s, though there is more",
+        hint="Look at the brokers",
     )
 
 

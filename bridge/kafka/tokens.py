@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
-from urllib.parse import quote_plus
+from urllib.parse import quote_plus, urlencode
 from weakref import WeakKeyDictionary
 
-import httpx
 import msgspec
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.errors import KafkaConnectionError
 
-from bridge import __version__
 from bridge.errors import (
     BridgeError,
     ConfigError,
@@ -33,7 +30,7 @@ from bridge.errors import (
     KafkaRefusedError,
     KafkaUnreachableError,
 )
-from bridge.kafka.answers import causes
+from bridge.http.post import NoResponseError, basic_credentials, post
 from bridge.kafka.loop import in_daemon_thread
 from bridge.kafka.security import authorities
 from bridge.settings import KafkaSettings, split_extensions
@@ -55,6 +52,8 @@ _SIGN_SECONDS: Final = 15.0
 # A provider answers within a second; aiokafka waits for the token with the
 # connection half made, which brokers leave open for 20 s and more.
 _TIMEOUT_SECONDS: Final = 10.0
+
+_URL = "kafka.sasl_oauth_token_url (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL)"
 
 # Tokens with many groups in them have some ten KB. A login page is not read to its end.
 _MOST_BODY_BYTES: Final = 256 * 1024
@@ -175,8 +174,8 @@ def msk_signer(region: str) -> Callable[[], Awaitable[Token]]:
     except ImportError as error:
         raise ConfigError(
             "kafka.sasl_mechanism (BRIDGE_KAFKA_SASL_MECHANISM) AWS_MSK_IAM needs the"
-            " signer of AWS, which is not installed: pip install"
-            " 'dryapi-kafka-bridge[msk]'"
+            " signer of AWS, which is not installed",
+            hint="Install it: pip install 'dryapi-kafka-bridge[msk]'",
         ) from error
     # It blocks: it may ask the machine's metadata service or STS.
     sign = partial(MSKAuthTokenProvider.generate_auth_token, region)
@@ -197,9 +196,9 @@ def msk_signer(region: str) -> Callable[[], Awaitable[Token]]:
             reason = "none found" if is_none else type(error).__name__
             raise KafkaRefusedError(
                 "AWS gives no credentials for kafka.sasl_mechanism AWS_MSK_IAM"
-                f" ({reason}): give the pod or machine a role that may"
-                " kafka-cluster:Connect, or set AWS_ACCESS_KEY_ID and"
-                " AWS_SECRET_ACCESS_KEY or AWS_PROFILE."
+                f" ({reason})",
+                hint="Give the pod or machine a role that may kafka-cluster:Connect, or"
+                " set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE",
             ) from None
         return Token(str(text), max(0.0, int(expires_ms) / 1000 - time.time()))
 
@@ -237,66 +236,43 @@ async def _fetch(settings: KafkaSettings) -> Token:
 
 
 async def _ask(settings: KafkaSettings, secret: str) -> _Answer:
-    url = settings.sasl_oauth_token_url
-    try:
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
-            return await _exchange(settings, secret)
-    except TimeoutError as error:
-        raise KafkaUnreachableError(
-            f"the token endpoint {url} gave no answer within {_TIMEOUT_SECONDS:g} s;"
-            " the bridge asks again"
-        ) from error
-    except httpx.HTTPError as error:
-        if (refusal := _uncertified(error, settings)) is not None:
-            raise refusal from error
-        reason = str(error) or type(error).__name__
-        raise KafkaUnreachableError(
-            f"the token endpoint {url} can't be asked: {reason}."
-            " kafka.sasl_oauth_token_url (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL) says where"
-            " it is"
-        ) from error
-
-
-async def _exchange(settings: KafkaSettings, secret: str) -> _Answer:
+    url, client_id = settings.sasl_oauth_token_url, settings.sasl_oauth_client_id
+    assert url is not None
+    assert client_id is not None
     form = {"grant_type": "client_credentials"}
     if settings.sasl_oauth_scope is not None:
         form["scope"] = settings.sasl_oauth_scope
     if settings.sasl_oauth_audience is not None:
         form["audience"] = settings.sasl_oauth_audience
-    assert settings.sasl_oauth_token_url is not None
-    assert settings.sasl_oauth_client_id is not None
-    # Read each time: certificates are exchanged too.
-    tls = authorities("kafka.sasl_oauth_ca_file", settings.sasl_oauth_ca_file)
-    # One client for one request: requests are rare, and nothing stays open.
-    # trust_env off: a proxy or .netrc of the environment must not meet the secret.
-    async with (
-        httpx.AsyncClient(
-            verify=tls,
-            # RFC 6749, section 2.3.1: both are encoded as forms are.
-            auth=(quote_plus(settings.sasl_oauth_client_id), quote_plus(secret)),
-            timeout=None,  # noqa: S113 - the caller's scope is the timeout
-            trust_env=False,
-            follow_redirects=False,
-        ) as client,
-        client.stream(
-            "POST",
-            settings.sasl_oauth_token_url,
-            data=form,
-            headers={
+    # RFC 6749, section 2.3.1: both are encoded as forms are.
+    credentials = basic_credentials(quote_plus(client_id), quote_plus(secret))
+    try:
+        status, body = await post(
+            url,
+            urlencode(form).encode(),
+            {
                 "Accept": "application/json",
-                # What is compressed could be far larger than what is counted.
-                "Accept-Encoding": "identity",
-                "User-Agent": f"dryapi-kafka-bridge/{__version__}",
+                "Authorization": f"Basic {credentials}",
+                "Content-Type": "application/x-www-form-urlencoded",
             },
-        ) as response,
-    ):
-        received = bytearray()
-        async for chunk in response.aiter_raw():
-            received += chunk
-            if len(received) > _MOST_BODY_BYTES:
-                await response.aclose()
-                break
-        return _Answer(response.status_code, bytes(received))
+            # Read each time: certificates are replaced too.
+            tls=authorities("kafka.sasl_oauth_ca_file", settings.sasl_oauth_ca_file),
+            timeout_seconds=_TIMEOUT_SECONDS,
+            max_bytes=_MOST_BODY_BYTES,
+        )
+    except NoResponseError as error:
+        if error.certificate is not None:
+            raise KafkaRefusedError(
+                f"the certificate of the token endpoint {url} was not accepted:"
+                f" {error.certificate}",
+                hint="A private CA is set with kafka.sasl_oauth_ca_file"
+                " (BRIDGE_KAFKA_SASL_OAUTH_CA_FILE)",
+            ) from error
+        raise KafkaUnreachableError(
+            f"the token endpoint {url} {error}; the bridge asks again",
+            hint=f"Check {_URL}",
+        ) from error
+    return _Answer(status, body)
 
 
 def _token(settings: KafkaSettings, answer: _Answer) -> Token:
@@ -306,8 +282,8 @@ def _token(settings: KafkaSettings, answer: _Answer) -> Token:
     if not isinstance(text, str) or _TOKEN.fullmatch(text) is None:
         raise KafkaRefusedError(
             f"the token endpoint {settings.sasl_oauth_token_url} answers without an"
-            " access token: kafka.sasl_oauth_token_url"
-            " (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL) may name something else"
+            " access token",
+            hint=f"{_URL} may name something else",
         )
     lifetime = answer.member("expires_in")
     is_number = isinstance(lifetime, int | float) and not isinstance(lifetime, bool)
@@ -328,30 +304,15 @@ def _refusal(settings: KafkaSettings, answer: _Answer) -> KafkaError:
     if status in {401, 403} or word in {"invalid_client", "unauthorized_client"}:
         return KafkaRefusedError(
             f"the token endpoint {url} refuses the client"
-            f" {settings.sasl_oauth_client_id!r} ({said}). Check"
-            " kafka.sasl_oauth_client_id and kafka.sasl_oauth_client_secret"
+            f" {settings.sasl_oauth_client_id!r} ({said})",
+            hint="Check kafka.sasl_oauth_client_id and kafka.sasl_oauth_client_secret"
             " (BRIDGE_KAFKA_SASL_OAUTH_CLIENT_ID,"
             " BRIDGE_KAFKA_SASL_OAUTH_CLIENT_SECRET or ..._FILE), and that the client"
-            " may use the grant client_credentials."
+            " may use the grant client_credentials",
         )
     return KafkaRefusedError(
-        f"the token endpoint {url} refuses the request ({said}). Check"
-        " kafka.sasl_oauth_token_url, kafka.sasl_oauth_scope and"
+        f"the token endpoint {url} refuses the request ({said})",
+        hint="Check kafka.sasl_oauth_token_url, kafka.sasl_oauth_scope and"
         " kafka.sasl_oauth_audience (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL, ..._SCOPE,"
-        " ..._AUDIENCE)."
+        " ..._AUDIENCE)",
     )
-
-
-def _uncertified(
-    error: httpx.HTTPError, settings: KafkaSettings
-) -> KafkaRefusedError | None:
-    """Find out whether the endpoint's certificate was the reason."""
-    for cause in causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return KafkaRefusedError(
-                f"the certificate of the token endpoint {settings.sasl_oauth_token_url}"
-                f" was not accepted: {cause.verify_message.rstrip('.')}. A private"
-                " authority goes into kafka.sasl_oauth_ca_file"
-                " (BRIDGE_KAFKA_SASL_OAUTH_CA_FILE)."
-            )
-    return None

@@ -7,7 +7,8 @@ read before, asks nobody and logs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -110,6 +111,16 @@ class _Topic(msgspec.Struct, frozen=True):
             f" --add-config {config}"
         )
 
+    def grant(self, operations: Sequence[str]) -> str:
+        """Give the command that grants the user permissions."""
+        user = self.settings.sasl_username or "<the bridge's user>"
+        words = ["kafka-acls.sh", "--bootstrap-server", self.settings.bootstrap_servers]
+        words += ["--add", "--allow-principal", f"User:{user}"]
+        for operation in operations:
+            words += ["--operation", operation]
+        words += ["--topic", self.facts.name]
+        return f"Grant it: {shlex.join(words)}"
+
     def find(
         self,
         what: str,
@@ -179,8 +190,8 @@ def _judge(topic: _Topic) -> Iterator[TopicFinding]:
             "configuration",
             "hidden from this user",
             "the right DescribeConfigs",
-            "Grant DescribeConfigs on the topic, so that the bridge can tell what"
-            " is dangerous; until then Kafka's defaults are assumed.",
+            "Grant DescribeConfigs, so that the bridge can see what is dangerous; until"
+            f" then Kafka's defaults are assumed. {topic.grant(['DescribeConfigs'])}",
             Verdict.UNKNOWN,
         )
         return
@@ -199,9 +210,8 @@ def _rights(topic: _Topic, lacks: tuple[str, ...]) -> TopicFinding:
     needed = ", ".join(NEEDED.values())
     if not lacks:
         return topic.find("rights", needed, needed)
-    found = ", ".join(name for name in NEEDED.values() if name not in lacks)
-    remedy = f"Grant the user {' and '.join(lacks)} on the topic {topic.facts.name}."
-    return topic.find("rights", found, needed, remedy, Verdict.MISSING)
+    found = f"no {' and no '.join(lacks)}"
+    return topic.find("rights", found, needed, topic.grant(lacks), Verdict.MISSING)
 
 
 def _replicas(topic: _Topic) -> TopicFinding:

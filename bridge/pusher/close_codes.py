@@ -59,14 +59,14 @@ class Rule(NamedTuple):
     hint: str = ""
 
 
-_APP_KEY = "check the app key: setting pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
-_URL = "check the server's address: setting pusher.url (BRIDGE_PUSHER_URL)"
+_APP_KEY = "Check the app key: pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
+_URL = "Check the server's address: pusher.url (BRIDGE_PUSHER_URL)"
 _CLIENT = (
-    "check the client id (BRIDGE_CLIENT_ID) and that the API token"
+    "Check the client id (BRIDGE_CLIENT_ID) and that the API token"
     " (BRIDGE_API_TOKEN) belongs to it, or those of the account in [[accounts]]"
 )
 _DEPLOYMENT = (
-    "check that pusher.url (BRIDGE_PUSHER_URL), pusher.app_key"
+    "Check that pusher.url (BRIDGE_PUSHER_URL), pusher.app_key"
     " (BRIDGE_PUSHER_APP_KEY) and api_url (BRIDGE_API_URL) belong to the same"
     " deployment"
 )
@@ -133,23 +133,17 @@ _UNKNOWN: Final = Rule(
 _FIRST_PUSHER_CODE: Final = 4000
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class EndedError(SessionError):
     """A connection ended, or was never subscribed: do what `action` says."""
 
-    message: str
     action: Action
     # Close code, Pusher code or HTTP status, if there was one.
     code: int | None = None
-    # What the user has to do, if the action is terminal.
-    hint: str = ""
     # Whether the connection was open and an answer didn't come through it.
     deaf: bool = False
     # How long the server asks to wait, if it does.
     retry_after_seconds: float | None = None
-
-    def __str__(self) -> str:
-        return self.message
 
 
 def rule_of(code: int | None) -> Rule:
@@ -172,12 +166,18 @@ def lost(
     if isinstance(loss, AuthorizationError):
         action = Action.TERMINAL if loss.terminal else Action.RETRY_LATER
         seconds = loss.retry_after_seconds
-        return EndedError(str(loss), action, loss.status, retry_after_seconds=seconds)
+        return EndedError(
+            loss.message,
+            action,
+            loss.status,
+            hint=loss.hint,
+            retry_after_seconds=seconds,
+        )
     if isinstance(loss, ConnectError):
         # Never final, whatever the status: while a server is being replaced, its proxy
         # answers anything.
         action = Action.RETRY_LATER if loss.status else Action.RETRY_NOW
-        return EndedError(str(loss), action, loss.status)
+        return EndedError(loss.message, action, loss.status, hint=loss.hint)
     code, detail = loss.code, str(loss)
     if error is not None:
         if error.code is not None and (code is None or code < _FIRST_PUSHER_CODE):

@@ -99,7 +99,7 @@ class Session:
                 "session.failed" if subscribed_at is None else "session.lost",
                 client_id=channel.client_id,
                 code=ended.code,
-                reason=_reason(ended),
+                reason=str(ended),
                 action=str(ended.action),
                 delay_seconds=round(delay_seconds, 3),
             )
@@ -111,8 +111,9 @@ class Session:
             self._refused_since = None
             return
         channel = self.channel
-        message = f"dryAPI refuses the session: {_reason(ended)}"
-        channel.statistics.refused_reason = message
+        message = f"dryAPI refuses the session: {ended.message}"
+        refusal = RefusedError(message, hint=ended.hint, code=ended.code)
+        channel.statistics.refused_reason = str(refusal)
         if self._refused_since is None:
             self._refused_since = now
         if not channel.is_refused:
@@ -125,11 +126,7 @@ class Session:
                 "session.refused",
                 client_id=channel.client_id,
                 code=ended.code,
-                reason=message,
+                reason=str(refusal),
             )
             channel.is_refused = True
-        raise RefusedError(message, code=ended.code) from ended
-
-
-def _reason(ended: EndedError) -> str:
-    return f"{ended}; {ended.hint}" if ended.hint else str(ended)
+        raise refusal from ended

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 import structlog
 import trio
 
-from benchmarks.amounts import seconds
+from benchmarks.program import seconds
 from tests.chaos.course import Course, Options, Say, Servers
 from tests.chaos.faults import NODES, Fault, drawn_by
 from tests.chaos.runs import brokers, healing, kills, restarts, soak

@@ -17,10 +17,10 @@ from random import Random
 
 import trio
 
-from tests.chaos.follower import Follower
 from tests.chaos.load import Load
 from tests.chaos.upstream import WEBHOOK_SECRET, Member, Upstream, serving
 from tests.chaos.vitals import Watch
+from tests.chaos.witness import Follower
 from tests.kit.bridge_process import BridgeProcess
 from tests.kit.broker import KafkaBroker
 from tests.kit.expected import Kind, ReadTopic

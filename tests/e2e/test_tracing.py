@@ -12,7 +12,7 @@ from tests.e2e.jobs import job
 from tests.e2e.scene import EARLY_CRASH, Scene
 from tests.kit.kafka import KafkaServer
 from tests.kit.reader import Record
-from tests.tracing.collector import Collector, ReceivedSpan
+from tests.tracing.collector import Collector, ReceivedSpan, collecting
 
 
 _CANARY = f"canary-{secrets.token_hex(12)}"
@@ -21,7 +21,7 @@ _CANARY = f"canary-{secrets.token_hex(12)}"
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
     """A collector that the standard variables lead the bridge to."""
-    with Collector() as started:
+    with collecting() as started:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", started.url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"x-token={_CANARY}")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")

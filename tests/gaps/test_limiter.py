@@ -252,7 +252,7 @@ def test_a_days_refusal_ends_the_day(asked: float | None, waits: float) -> None:
     """Until the time that the server names, and in the next process as well."""
     spent: list[Spent] = []
     calls = Calls(on_spent=spent.append)
-    calls(1, Limits(50, 50, 200, 0, asked, "daily"))
+    calls(1, Limits(retry_after_seconds=asked, limited_by="daily"))
     after = Calls(spent=spent[-1])
     for each in (calls, after):
         each.now = waits - 1
@@ -288,6 +288,21 @@ def test_a_failing_server_may_ask_for_a_longer_wait(
     calls = Calls()
     calls(1, Limits(retry_after_seconds=asked), failed=True)
     assert least <= calls()[0] <= most
+
+
+def test_an_incident_does_not_use_the_minute_up() -> None:
+    """All calls that the server hasn't counted are possible right after it."""
+    calls = Calls()
+    used = iter(range(49, -1, -1))
+
+    def response() -> Limits:
+        return Limits(50, next(used), 200, 199)
+
+    calls(34, response)
+    calls(4, failed=True)
+    first, second, third, fourth = calls(4, response)
+    assert first == second == third < 40
+    assert fourth >= 60
 
 
 def test_an_incident_does_not_use_the_day_up() -> None:

@@ -6,19 +6,23 @@ That each gap is resolved with the right number, in any order of events, is show
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
+import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from bridge.gaps.gap import Gap
-from bridge.gaps.limiter import Purpose
+from bridge.gaps.limiter import Limiter, Purpose, read_limits
 from bridge.gaps.status import Answer, Outcome
+from bridge.sandbox.api import RateLimiter
 from bridge.settings import ReconciliationSettings
 from tests.gaps.world import (
     FAILED,
@@ -26,6 +30,7 @@ from tests.gaps.world import (
     MAX_EVENT_BYTES,
     NOT_FOUND,
     REFUSED,
+    Pace,
     World,
     answered,
     now_us,
@@ -438,6 +443,39 @@ async def test_an_endpoint_that_fails_is_waited_for(
     ]
     assert of_endpoint[0]["reason"] == response.reason
     assert of_endpoint[1]["away_seconds"] == pytest.approx(300, abs=15)
+
+
+async def test_an_incident_of_the_endpoint_costs_no_minute(
+    threads_at_once: None, autojump_clock: MockClock
+) -> None:
+    """Jobs for the calls of two minutes are asked about when the second one begins.
+
+    Version 1 counted failed calls, took the server's smaller count for calls of others,
+    and let the minute begin again: so it needed up to a minute more after an incident.
+    """
+    chance = random.Random(1)
+    limiter = Limiter(0.0, reserve_percent=25, now_us=now_us, jitter=chance)
+    world = World(pace=cast("Pace", limiter))
+    server = RateLimiter("basic")
+
+    def answer(request_id: str) -> None:
+        # The first minute's calls are nearly used up.
+        if 8.35 <= trio.current_time() < 20.35:
+            world.dryapi.default = FAILED
+            return
+        allowance = server.take()
+        assert allowance.allowed
+        headers = {name.lower(): value for name, value in allowance.headers.items()}
+        limits = read_limits(200, headers, datetime.now(UTC))
+        world.dryapi.default = msgspec.structs.replace(answered("done"), limits=limits)
+
+    world.dryapi.before_answer = answer
+    world.run_jobs([f"job-{number}" for number in range(2 * 37)])
+    gap_id = world.close_gap()
+    await world.runs(LISTEN + 60 + 2 * 37 * world.dryapi.seconds)
+    assert world.statistics.requests["42", Outcome.FAILED] >= 3
+    assert len(world.outbox.ended) == 2 * 37
+    assert unknown(world, gap_id) == [0]
 
 
 async def test_few_failures_are_not_reported(

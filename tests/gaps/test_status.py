@@ -27,7 +27,7 @@ from bridge.gaps.status import (
     without_extras,
 )
 from bridge.settings import Secret
-from tests.doctor.holes import closed_port
+from tests.kit.process import free_ports
 
 
 TOKEN = "token-8d1f"
@@ -285,7 +285,7 @@ async def test_a_slow_response_is_a_failure(nursery: trio.Nursery) -> None:
 
 async def test_no_connection_is_a_failure() -> None:
     """The URL's user and password are not part of the reason."""
-    port = closed_port()
+    (port,) = free_ports(1)
     url = f"http://user:word@127.0.0.1:{port}"
     answer = await StatusClient(url, Secret(TOKEN), timeout_seconds=10).ask("job-1")
     assert answer.outcome is Outcome.FAILED

@@ -7,7 +7,7 @@ import sys
 from contextlib import AbstractContextManager
 
 from tests.helm import chart
-from tests.registry.scripted import Asked, Reply, ScriptedRegistry
+from tests.schemas.scripted import Asked, Reply, ScriptedRegistry
 
 
 SCRIPT = chart.CHART / "files" / "readiness.py"

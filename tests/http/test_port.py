@@ -66,8 +66,8 @@ async def test_port_in_use_is_one_clear_sentence() -> None:
         with pytest.raises(ListenError) as caught:
             await serve(_APP, listen)
     assert str(caught.value) == (
-        f"can't listen on {listen}: the port is in use by another process; "
-        "set another address with operations.listen (BRIDGE_OPERATIONS_LISTEN)"
+        f"can't listen on {listen}: the port is in use by another process. "
+        "Set another address with operations.listen (BRIDGE_OPERATIONS_LISTEN)"
     )
     assert caught.value.listen == listen
     assert caught.value.exit_code is ExitCode.USAGE

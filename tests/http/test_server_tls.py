@@ -236,7 +236,7 @@ def test_error_names_both_settings(
         "webhook.tls_cert_file (BRIDGE_WEBHOOK_TLS_CERT_FILE) and "
         "webhook.tls_key_file (BRIDGE_WEBHOOK_TLS_KEY_FILE): "
     )
-    assert f" can't be used, {reason}; " in message
+    assert f" can't be used, {reason}. " in message
     assert message.endswith("the key that fits it, without a password")
 
 

@@ -366,18 +366,10 @@ async def staged(
         servers.cancel_scope.cancel()
 
 
-async def refusal(
-    *scripts: Script,
-    authorizer: FakeAuthorizer | None = None,
-    listener: Any = None,
-    **settings: Any,
-) -> tuple[RefusedError, Stage]:
-    """Run a session that has to be refused.
-
-    The arguments are those of `staged`.
-    """
+async def refusal(*scripts: Script, **settings: Any) -> tuple[RefusedError, Stage]:
+    """Run a session that has to be refused."""
     async with trio.open_nursery() as servers:
-        stage = Stage(ScriptedServer(scripts, servers), authorizer, listener=listener)
+        stage = Stage(ScriptedServer(scripts, servers))
         with pytest.raises(RefusedError) as caught:
             await stage.session(settings).run()
         servers.cancel_scope.cancel()

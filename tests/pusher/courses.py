@@ -81,6 +81,11 @@ def close(code: int) -> Deed:
     return lambda peer: peer.close(code)
 
 
+async def await_ping(peer: Peer) -> None:
+    """Wait for a ping, and leave it without an answer."""
+    await peer.read_until("pusher:ping")
+
+
 async def hang(_: Peer) -> None:
     """Answer nothing any more."""
     await trio.sleep_forever()

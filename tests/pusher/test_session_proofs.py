@@ -8,7 +8,16 @@ from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption
 from tests.kit.scripted import CHANNEL, Peer, spoken, staged, work
-from tests.pusher.courses import Course, Ear, check, close, hang, lost, set_back
+from tests.pusher.courses import (
+    Course,
+    Ear,
+    await_ping,
+    check,
+    close,
+    hang,
+    lost,
+    set_back,
+)
 
 
 SECOND = 1_000_000
@@ -38,16 +47,12 @@ async def _say_unasked(peer: Peer) -> None:
     await peer.say("pusher:pong")
 
 
-async def _await_ping(peer: Peer) -> None:
-    await peer.read_until("pusher:ping")
-
-
 def test_what_is_told_reaches_back_to_what_was_proved() -> None:
     """An event proves nothing, the answered ping behind it does."""
     cut = Cause.DISCONNECTED
     courses: dict[str, tuple[Course, list[Interruption]]] = {
         "an event whose ping finds no answer": (
-            [(10, "proved"), (14, "not proved", _await_ping, close(4200))],
+            [(10, "proved"), (14, "not proved", await_ping, close(4200))],
             [Interruption(cut, 10 * SECOND, None, 4200)],
         ),
         "frames that nobody asked for": (

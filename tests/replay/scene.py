@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import trio
 
-from bridge.replay import Replayed, directory_of, replay
+from bridge.consumer.replay import Replayed, directory_of, replay
 from bridge.settings import KafkaSettings, OutboxSettings, Settings, TopicSettings
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import Sent, write

@@ -10,7 +10,7 @@ import pytest
 
 from bridge.consumer.dead_letters import Shaped, replaying
 from bridge.consumer.dead_letters.letter import as_letter
-from bridge.replay.shaping import Shaping
+from bridge.consumer.replay import shaper
 from bridge.settings import OutboxSettings, Settings
 from tests.consumer.dead_letters.letters import (
     NOW_MS,
@@ -237,7 +237,7 @@ async def test_what_the_broker_refused_goes_when_it_is_asked_for(scene: Scene) -
 def shape(letter: Sent, **more: object) -> Shaped | str:
     """Make what a bridge with the usual settings makes of a letter."""
     settings = Settings(outbox=OutboxSettings(dir=Path("/nowhere")), **more)  # type: ignore[arg-type]
-    return Shaping(settings, "jobs.dlq").shape(as_letter(consumed(letter, offset=7)))
+    return shaper(settings, "jobs.dlq")(as_letter(consumed(letter, offset=7)))
 
 
 def test_halves_of_pairs_are_repaired_as_on_the_socket() -> None:

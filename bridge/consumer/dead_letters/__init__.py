@@ -3,7 +3,7 @@ Dead letters for people, and their way back.
 
 `overview` counts and keeps them, `view` shows them, `replaying` finds those that can go
 to the topic of jobs. Nothing here writes to Kafka: what is replayed is handed to
-whoever has an outbox for it, `bridge.replay`.
+whoever has an outbox for it, `bridge.consumer.replay`.
 """
 
 from bridge.consumer.dead_letters.letter import (

@@ -14,7 +14,6 @@ from typing import Literal
 
 import pytest
 import trio
-from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka import Producer as ForeignProducer
 
 from bridge.events.record import Envelope, Record
@@ -27,7 +26,7 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
 from tests.kit import reader
-from tests.kit.broker import admin_of, configure_broker, configure_topic
+from tests.kit.broker import configure_broker, configure_topic
 
 
 # Far above what any wait takes on a busy machine, below the 60 s of a test.
@@ -292,14 +291,6 @@ def alter(topic: Topic, name: str | None = None, **configs: str) -> None:
 def speed_up_cleaner(topic: Topic) -> None:
     """Let the broker compact every half second instead of every 15 s."""
     configure_broker(topic.bootstrap_servers, {"log.cleaner.backoff.ms": "500"})
-
-
-def delete_until(topic: Topic, partition: int, offset: int = OFFSET_END) -> None:
-    """Delete a partition's head up to an offset; all of it where none is named."""
-    admin = admin_of(topic.bootstrap_servers)
-    places = [TopicPartition(topic.name, partition, offset)]
-    for future in admin.delete_records(places).values():
-        future.result(DEADLINE_SECONDS)
 
 
 def write_foreign(

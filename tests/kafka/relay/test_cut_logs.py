@@ -17,15 +17,14 @@ from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.relaying import (
+    JOBS,
     Rig,
     alter,
-    delete_until,
     feed,
     numbers_of,
     opened,
     read_back,
     rig,
-    send_nothing,
     sending,
     settings_for,
     speed_up_cleaner,
@@ -61,83 +60,6 @@ async def looked_again(
     assert running.relay.statistics.producer_recycles > failed
 
 
-def ours(records: Sequence[reader.Record]) -> list[reader.Record]:
-    """Those that a bridge wrote; none of them may be marked."""
-    found = [one for one in records if "bridge_outbox" in one.headers]
-    assert not any("bridge_anomaly" in one.headers for one in found)
-    return found
-
-
-def first_sequences(records: Sequence[reader.Record]) -> dict[int, int]:
-    """Each partition's first sequence; what follows must be dense."""
-    firsts: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for one in records:
-        sequence = int(one.headers["bridge_sequence"])
-        firsts.setdefault(one.partition, sequence)
-        assert sequence == last.get(one.partition, sequence - 1) + 1
-        last[one.partition] = sequence
-    return firsts
-
-
-def lasts(topic: Topic, numbers: range) -> dict[int, int]:
-    """How many of the events went to each partition."""
-    where = partitioner(topic.partitions)
-    counts = dict.fromkeys(range(topic.partitions), 0)
-    for number in numbers:
-        counts[where(b"job-%d" % (number % 20))] += 1
-    return counts
-
-
-@pytest.mark.parametrize("share", [0.5, 1.0])
-async def test_a_head_that_was_deleted_is_no_cut(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
-) -> None:
-    """Up to the middle or the very end: what was delivered stays delivered."""
-    settings = settings_for(topic)
-    with nothing_is_called_lost():
-        async with sending(topic, tmp_path, settings=settings) as running:
-            running.offer(topic.name, range(120))
-            await running.all_sent(topic.name, 120)
-            for partition, count in lasts(topic, range(120)).items():
-                await trio.to_thread.run_sync(
-                    delete_until, topic, partition, int(count * share)
-                )
-            await looked_again(running, topic, monkeypatch, range(120, 200))
-            for partition, count in lasts(topic, range(200)).items():
-                await trio.to_thread.run_sync(
-                    delete_until, topic, partition, int(count * share)
-                )
-            await running.drain()
-        async with sending(topic, tmp_path, settings=settings) as running:
-            await feed(running, topic, 100, first=200)
-            await running.all_sent(topic.name, 100)
-            assert running.relay.statistics.resumed == {}
-    firsts = first_sequences(ours(await read_back(topic)))
-    assert firsts == {
-        partition: int(count * share) + 1
-        for partition, count in lasts(topic, range(200)).items()
-    }
-
-
-async def recreate(kafka: KafkaBroker, topic: Topic, *, others: bool) -> None:
-    """Delete the topic and make it again; others may write to it at once."""
-    await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
-    await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
-    for partition in range(topic.partitions) if others else ():
-        # Beyond the offsets that the partitions have come to.
-        await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
-
-
-async def check_recreated(topic: Topic) -> None:
-    """Assert that it has what came after the first 120, and their sequences go on."""
-    records = ours(await read_back(topic))
-    assert sorted(numbers_of(records)) == list(range(120, 240))
-    assert first_sequences(records) == {
-        partition: count + 1 for partition, count in lasts(topic, range(120)).items()
-    }
-
-
 @pytest.mark.parametrize("others", [False, True])
 @pytest.mark.timeout(90)
 async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
@@ -155,7 +77,13 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             await running.nothing_waits()
-            await recreate(kafka, topic, others=others)
+            await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
+            await trio.to_thread.run_sync(
+                kafka.create_topic, topic.name, topic.partitions
+            )
+            for partition in range(topic.partitions) if others else ():
+                # Beyond the offsets that the partitions have come to.
+                await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
             await feed(running, topic, 80, first=120)
             await running.all_sent(topic.name, 200)
             await looked_again(running, topic, monkeypatch, range(200, 240))
@@ -164,38 +92,17 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
             assert running.counted("resent") == {}
             assert running.errors == []
     assert events.count("topic.recreated") >= 1
-    await check_recreated(topic)
-
-
-@pytest.mark.parametrize("others", [False, True])
-@pytest.mark.timeout(90)
-async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
-    kafka: KafkaBroker,
-    topic: Topic,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    others: bool,
-) -> None:
-    """Rows that waited go to the new topic; sequences go on where they were."""
-    settings = settings_for(topic)
-    async with sending(topic, tmp_path, settings=settings) as running:
-        running.offer(topic.name, range(120))
-        await running.nothing_waits()
-        send_nothing(monkeypatch)
-        running.offer(topic.name, range(120, 160))
-        await running.committed(160)
-    monkeypatch.undo()
-    await recreate(kafka, topic, others=others)
-    with nothing_is_called_lost() as events:
-        for numbers in (range(160, 200), range(200, 240)):
-            async with sending(topic, tmp_path, settings=settings) as running:
-                await feed(running, topic, 40, first=numbers[0])
-                await running.nothing_waits()
-                assert running.counted("resent") == {}
-                assert running.relay.statistics.resumed == {}
-    assert events.count("topic.recreated") == 1
-    await check_recreated(topic)
+    there = await read_back(topic)
+    records = [one for one in there if "bridge_outbox" in one.headers]
+    assert not any("bridge_anomaly" in one.headers for one in records)
+    assert sorted(numbers_of(records)) == list(range(120, 240))
+    where = partitioner(topic.partitions)
+    before = Counter(where(b"job-%d" % (number % JOBS)) for number in range(120))
+    for partition in range(topic.partitions):
+        lane = [one for one in records if one.partition == partition]
+        first = before[partition] + 1
+        expected = list(range(first, first + len(lane)))
+        assert [int(one.headers["bridge_sequence"]) for one in lane] == expected
 
 
 @pytest.mark.timeout(120)

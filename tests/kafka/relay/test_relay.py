@@ -2,58 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from functools import partial
 from pathlib import Path
 
 import pytest
-import trio
 from aiokafka import AIOKafkaProducer  # noqa: TID251 - what it is told
 
 from bridge.outbox import Outbox
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
-    DEADLINE_SECONDS,
-    DELIVERIES,
-    Delivery,
     check_topic,
-    feed,
     opened,
     read_back,
     rig,
     send_nothing,
     sending,
     settings_for,
-    until,
 )
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_a_relay_that_is_aborted_goes_on_where_it_was(
-    topic: Topic,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    delivery: Delivery,
-) -> None:
-    """Relays that end while events flow leave no hole and no duplicate, quietly."""
-    count = 0
-    run = partial(rig, settings_for(topic), [topic.name], tmp_path, delivery=delivery)
-    for abort_after in (30, 1, 200, 5, 340, 77):
-        async with run() as running:
-            await opened(running)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(partial(feed, running, topic, 400, first=count))
-                await until(lambda r=running, k=abort_after: r.sent(topic.name) >= k)
-                nursery.cancel_scope.cancel()
-            count = running.outbox.statistics.accepted + count
-    loud = [one for one in caplog.records if one.levelno >= logging.ERROR]
-    assert [one.getMessage() for one in loud] == []
-    async with run() as running:
-        await opened(running)
-        await running.nothing_waits()
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.drain()
-    check_topic(await read_back(topic), range(count))
 
 
 async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(

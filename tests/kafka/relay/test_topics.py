@@ -182,8 +182,7 @@ async def test_a_first_start_says_everything_that_is_wrong_at_once(
     assert f"has no topics {absent[0]} and {absent[1]}, or this user" in text
     for name in (topic.name, topic.dead_letter):
         assert (
-            f"The topic {name} has max.message.bytes 1048588, and 2008192 or more is"
-            " needed."
+            f"The topic {name} has max.message.bytes: 1048588, needed: 2008192 or more."
         ) in text
         assert f"--entity-name {name} --add-config max.message.bytes=2008192" in text
     (line,) = told(lines, "topics.checked")
