@@ -16,6 +16,7 @@ from bridge.doctor.branch import Branch, Found, side_by_side
 from bridge.doctor.remedies import ProblemError, split
 from bridge.gaps.limiter import Limits
 from bridge.gaps.status import Answer, Outcome, StatusClient
+from bridge.http.client import ApiClient
 from bridge.settings import Account, Settings
 
 
@@ -65,15 +66,14 @@ async def _ask(
     branch: Branch, account: Account, settings: Settings, tls: ssl.SSLContext
 ) -> None:
     with branch, branch.step(_STEP, _ANSWER_SECONDS) as found:
-        client = StatusClient(
+        client = ApiClient(
             settings.api_url,
             account.api_token,
             # The step's deadline comes first, and says more.
             timeout_seconds=10 * _ANSWER_SECONDS,
             tls=lambda: tls,
         )
-        async with client:
-            answer = await client.ask(str(uuid.uuid4()))
+        answer = await StatusClient(client).ask(str(uuid.uuid4()))
         _tell(answer, found)
 
 

@@ -629,7 +629,7 @@ async def test_cancelling_at_any_await_leaves_nothing(
         assert world.dryapi.now == 0
         assert world.outbox.kept == 0
         assert trio.lowlevel.current_statistics().tasks_living == before
-        resolved = [gap for gap in world.gaps.values() if gap.is_settled]
+        resolved = [gap for gap in world.gaps.values() if gap.is_resolved]
         for gap in resolved:
             assert (gap.unknown or 0) <= (2 if enabled else 5)
     assert steps > (30 if enabled else 15)
