@@ -237,7 +237,7 @@ class Reconciler:
                 return None
             account = self._accounts[client_id]
             job = self._outbox.jobs.find(account.ce_source, request_id)
-            purpose = Purpose.SILENT if is_stale else Purpose.GAP
+            purpose = Purpose.STALE if is_stale else Purpose.GAP
             if job is not None and self._is_wanted(purpose, account, job):
                 return purpose, account, job
             self._pop()
@@ -338,7 +338,7 @@ class Reconciler:
         """Return a job's place in the order; lower ones are asked about earlier."""
         check = account.checks.get(job.request_id)
         return (
-            purpose is Purpose.SILENT,
+            purpose is Purpose.STALE,
             # A job that the endpoint can't answer must not delay the others.
             0 if check is None else check.tries,
             -_STEPS.get(job.status, 0),
@@ -351,7 +351,7 @@ class Reconciler:
     def _pop(self) -> None:
         """Remove the first job; after the last one of gaps, look again."""
         is_stale, *_, client_id, _ = heappop(self._plan)
-        purpose = Purpose.SILENT if is_stale else Purpose.GAP
+        purpose = Purpose.STALE if is_stale else Purpose.GAP
         self._statistics.waiting[client_id, purpose] -= 1
         if not is_stale and not self._has_pending:
             for account in self._accounts.values():
@@ -382,7 +382,7 @@ class Reconciler:
                 client_id=next(iter(self._accounts)),
                 accounts=len(self._accounts),
             )
-        if at is None or purpose is Purpose.SILENT or self._unanswered_since is None:
+        if at is None or purpose is Purpose.STALE or self._unanswered_since is None:
             return at
         give_up_at = self._unanswered_since + self._give_up_seconds
         if give_up_at <= now:
@@ -391,7 +391,7 @@ class Reconciler:
 
     def _give_up(self, purpose: Purpose) -> None:
         """Let jobs of gaps that can't be asked about be unknown; stale ones wait."""
-        if purpose is Purpose.SILENT:
+        if purpose is Purpose.STALE:
             # Those are all that is left, until the next look.
             self._plan.clear()
         while self._has_pending:
