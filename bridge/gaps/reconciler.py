@@ -108,7 +108,7 @@ class _Check(msgspec.Struct):
 
     last_seen_us: int
     stale_seconds: float
-    # When it was still running, and when it was clear that its fate is unknown.
+    # When it was last reported as running, and when its fate became unknown.
     alive_us: int = 0
     gone_us: int = 0
     tries: int = 0
@@ -287,11 +287,11 @@ class Reconciler:
         self._plan = plan
         for purpose, count in counts.items():
             self._statistics.waiting[client_id, purpose] = count
-        for gap, waits, nobody_knows in zip(
+        for gap, waits, are_unknown in zip(
             gaps, accumulate(pending), accumulate(unknown), strict=False
         ):
             if not waits or self._ledger.is_old(gap):
-                self._ledger.resolve(gap, nobody_knows)
+                self._ledger.resolve(gap, are_unknown)
 
     async def _renew_checks(
         self, account: Account, jobs: Sequence[JobInFlight], gaps: Sequence[ClosedGap]
@@ -460,10 +460,8 @@ class Reconciler:
         elif fate is _Fate.UNKNOWN:
             check.gone_us = asked_us
             check.not_found += 1
-        is_unknown = fate in {_Fate.UNKNOWN, _Fate.UNANSWERED}
-        self._statistics.unknown[account.client_id] += (
-            purpose is Purpose.GAP and is_unknown
-        )
+        if purpose is Purpose.GAP and fate in {_Fate.UNKNOWN, _Fate.UNANSWERED}:
+            self._statistics.unknown[account.client_id] += 1
 
     async def _apply(
         self, account: Account, job: JobInFlight, reported: StatusAnswer
