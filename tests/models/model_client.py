@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from tests.models.model_broker import ModelBroker
 
 
-__all__ = ["ModelLog", "ModelProducer"]
-
-
 class ModelLog:
     """A topic's log, as `bridge.kafka.log.Log` shows it."""
 
