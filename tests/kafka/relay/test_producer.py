@@ -13,7 +13,7 @@ import structlog
 from bridge.events.record import StoredRecord
 from bridge.kafka import producer
 from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.producer import Producer
+from bridge.kafka.producer import Producer, Sent
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.faults import (
@@ -260,17 +260,21 @@ def use(topic: Topic, work: Callable[[Producer], Awaitable[None]]) -> None:
 def test_sends_what_fits_one_batch(topic: Topic) -> None:
     """The limit ends a batch, prefixes included; a first record goes in any case."""
 
+    async def offset(producer: Producer, sent: Sent) -> int | None:
+        await producer.wait([sent])
+        return producer.base_offset(sent)
+
     async def send(producer: Producer) -> None:
         sent = await producer.send(topic.name, 0, rows(10, 100), 350)
         assert (len(sent.rows), sent.size_bytes) == (3, 3 * 103)
-        assert await producer.base_offset(sent) == 0
+        assert await offset(producer, sent) == 0
         sent = await producer.send(topic.name, 0, rows(2, 1_000), 350)
         assert len(sent.rows) == 1
-        assert await producer.base_offset(sent) == 3
+        assert await offset(producer, sent) == 3
         limit = 3 * 103 + 2 * 5
         sent = await producer.send(topic.name, 0, rows(10, 100), limit, prefix=b"12345")
         assert len(sent.rows) == 2
-        assert await producer.base_offset(sent) == 4
+        assert await offset(producer, sent) == 4
         assert producer.leader(topic.name, 0) is not None
 
     use(topic, send)
