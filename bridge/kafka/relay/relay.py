@@ -240,28 +240,31 @@ class Relay:
 
     async def _commit_all(self) -> None:
         """Commit what gathers: at once when idle, else once per linger."""
-        linger = self._settings.linger_seconds
+        linger, loop = self._settings.linger_seconds, asyncio.get_running_loop()
+        due = 0.0
         while True:
             wait = _ACKNOWLEDGE_SECONDS
             if not self._outbox.has_acknowledgements:
                 wait = _FULL_SECONDS if self._outbox.is_stuck else _IDLE_SECONDS
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._work.wait()
+            timer = loop.call_later(wait, self._work.set)
+            await self._work.wait()
+            timer.cancel()
+            if (early := due - time.monotonic()) > 0:
+                await asyncio.sleep(early)
             self._work.clear()
             self._is_woken = False
             began = time.monotonic()
             has_work = self._outbox.has_work
             distribute(self._groups, self._outbox.commit())
-            now = self.statistics.last_beat = time.monotonic()
+            self.statistics.last_beat = time.monotonic()
+            due = began + linger if has_work else 0.0
             if self._outbox.is_stuck:
                 await asyncio.sleep(_FULL_SECONDS)
             elif has_work and self._outbox.has_work:
                 # More than a transaction takes: what lingers has lingered.
+                due = 0.0
                 self._work.set()
                 await asyncio.sleep(0)
-            elif has_work:
-                await asyncio.sleep(max(began + linger - now, 0))
 
     async def _beat(self) -> None:
         due = time.monotonic()
