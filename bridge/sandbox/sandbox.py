@@ -67,11 +67,7 @@ class Sandbox:
         publisher: Publishes the events, in place of its own endpoint.
 
     Attributes:
-        config: What it does.
-        statistics: What it has done.
         accounts: The valid tokens, with the clients of each.
-        answers: What it answers on command, and the requests that it received.
-        simulation: The jobs that run.
         app: The ASGI application of everything but the WebSocket.
     """
 
@@ -308,22 +304,25 @@ class _StartJob(JobRequest, frozen=True):
 class _FinishJob(_Command, frozen=True):
     request_id: str
 
-    async def do(self, sandbox: Sandbox, error: JobError | None = None) -> Any:
+    async def do(self, sandbox: Sandbox) -> Any:
+        return await self._end(sandbox, None)
+
+    async def _end(self, sandbox: Sandbox, error: JobError | None) -> Any:
         job = sandbox.book.get(self.request_id)
         if job is None:
-            raise HTTPException(404, "there is no such job")
+            raise HTTPException(404, "There is no such job.")
         if not await sandbox.simulation.end(job, error):
-            raise HTTPException(409, f"the job has ended already: {job.status}")
+            raise HTTPException(409, f"The job has ended already: {job.status}.")
         return {"request_id": job.request_id, "status": job.status}
 
 
 class _FailJob(_FinishJob, frozen=True):
     error_code: str = "PROCESSING_ERROR"
-    error_message: str = "The sandbox was told to let it fail."
+    error_message: str = "A command let it fail."
 
-    async def do(self, sandbox: Sandbox, error: JobError | None = None) -> Any:
+    async def do(self, sandbox: Sandbox) -> Any:
         error = JobError(self.error_code, self.error_message)
-        return await super().do(sandbox, error)
+        return await self._end(sandbox, error)
 
 
 class _ValidateWebhooks(_Command, frozen=True):
@@ -365,11 +364,11 @@ async def _obey(sandbox: Sandbox, command: type[Any], request: Request) -> Respo
 
 def _endpoint(sandbox: Sandbox) -> Endpoint:
     if sandbox.endpoint is None:
-        raise HTTPException(409, "the sockets belong to the server of --pusher-url")
+        raise HTTPException(409, "The sockets belong to the server of --pusher-url.")
     return sandbox.endpoint
 
 
 def _webhooks(sandbox: Sandbox) -> Webhooks:
     if sandbox.webhooks is None:
-        raise HTTPException(409, "no webhooks: start the sandbox with --webhook-url")
+        raise HTTPException(409, "No webhooks: start the sandbox with --webhook-url.")
     return sandbox.webhooks

@@ -10,6 +10,7 @@ import ssl
 import uuid
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from starlette.routing import Route
 from trio.testing import MockClock
 
 from bridge.http.server import serve
+from bridge.http.tls import ReloadingContext
 from bridge.sandbox import SandboxConfig
 from bridge.sandbox.config import Addresses, WebhookStatistics
 from bridge.sandbox.webhooks import Webhooks
@@ -172,43 +174,29 @@ async def test_webhooks_are_tried_again_switched_off_and_on(
     assert events == ["job.failed", "job.processing"]
 
 
-@pytest.mark.parametrize("trusted", [True, False])
 async def test_https_is_checked(
     start: Start,
     http: httpx.AsyncClient,
-    *,
     nursery: trio.Nursery,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    trusted: bool,
 ) -> None:
     """A certificate of an unknown CA is a fault, until SSL_CERT_FILE names the CA."""
-    ca = trustme.CA()
-    if trusted:
-        ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    ca, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    ca.issue_cert("localhost").configure_cert(context)
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    receiver = _Receiver()
+    app = Starlette(routes=[Route("/hook", receiver.take, methods=["POST"])])
+    tls = ReloadingContext(lambda: context, [], "the receiver's certificate")
+    port = await nursery.start(partial(serve, app, "127.0.0.1:0", tls=tls))
+    for delivered in (0, 1):
+        sandbox, base = await start(webhook_url=f"https://localhost:{port}/hook")
+        await http.post(f"{base}/sandbox/webhooks/validate")
+        counts = sandbox.statistics.webhooks
+        await wait_until(lambda: counts.tries == 1)  # noqa: B023
+        assert counts.delivered == len(receiver.calls) == delivered
+        assert counts.faults["unreachable"] == 1 - delivered
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    ca.issue_cert("localhost").configure_cert(tls)
-
-    async def answer(stream: trio.SSLStream[trio.SocketStream]) -> None:
-        try:
-            async with stream:
-                await stream.receive_some()
-                await stream.send_all(b"HTTP/1.1 204 No Content\r\n\r\n")
-        except trio.BrokenResourceError:
-            pass  # A client that doesn't trust the certificate hangs up.
-
-    listeners = await trio.open_ssl_over_tcp_listeners(0, tls, host="127.0.0.1")
-    nursery.start_soon(trio.serve_listeners, answer, listeners)
-    tcp = listeners[0].transport_listener
-    assert isinstance(tcp, trio.SocketListener)
-    url = f"https://localhost:{tcp.socket.getsockname()[1]}/hook"
-    sandbox, base = await start(webhook_url=url)
-    await http.post(f"{base}/sandbox/webhooks/validate")
-    counts = sandbox.statistics.webhooks
-    await wait_until(lambda: counts.tries == 1)
-    assert counts.delivered == int(trusted)
-    assert counts.faults["unreachable"] == int(not trusted)
 
 
 # -- Under trio's clock --------------------------------------------------------
