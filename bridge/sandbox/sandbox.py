@@ -215,7 +215,11 @@ async def _refuse(_request: Request, error: Exception) -> Response:
 
 
 class _Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A command: its members are those of the body and of the path."""
+    """
+    A command: its members are those of the body and of the path.
+
+    Its `do` returns the answer; None for the report.
+    """
 
 
 class _SetAccount(_Command, frozen=True):
@@ -223,35 +227,31 @@ class _SetAccount(_Command, frozen=True):
     api_token: str
     known: bool = True
 
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         clients = sandbox.accounts.setdefault(self.api_token, set())
         (clients.add if self.known else clients.discard)(self.client_id)
         if not clients:
             del sandbox.accounts[self.api_token]
-        return sandbox.report()
 
 
 class _OrderAnswer(Answer, frozen=True):
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         sandbox.answers.order(self)
-        return sandbox.report()
 
 
 class _SetRate(_Command, frozen=True):
     rate: Annotated[float, msgspec.Meta(ge=0)]
 
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         await sandbox.simulation.set_rate(self.rate)
-        return sandbox.report()
 
 
 class _RefuseSockets(_Command, frozen=True):
     seconds: Seconds
     by: Refusal = "http"
 
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         _endpoint(sandbox).refuse(self.seconds, self.by)
-        return sandbox.report()
 
 
 class _DropSockets(_Command, frozen=True):
@@ -277,7 +277,7 @@ class _FailStatus(_Command, frozen=True):
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     code: Annotated[int, msgspec.Meta(ge=500, le=599)] = 503
 
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         # A proxy answers, which neither checks a token nor counts.
         body = msgspec.json.encode(error_body(self.code, "Server Error")).decode()
         answer = Answer(
@@ -289,7 +289,6 @@ class _FailStatus(_Command, frozen=True):
             body=body,
         )
         sandbox.answers.order(answer)
-        return sandbox.report()
 
 
 class _StartJob(JobRequest, frozen=True):
@@ -332,9 +331,8 @@ class _ValidateWebhooks(_Command, frozen=True):
 
 
 class _SwitchWebhooksOn(_Command, frozen=True):
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         _webhooks(sandbox).switch_on()
-        return sandbox.report()
 
 
 _COMMANDS: Final[dict[str, type[Any]]] = {
@@ -359,7 +357,8 @@ async def _obey(sandbox: Sandbox, command: type[Any], request: Request) -> Respo
     except (msgspec.DecodeError, RecursionError) as error:
         raise HTTPException(422, str(error)) from error
     status = 201 if command is _StartJob else 200
-    return json_response(await wanted.do(sandbox), status)
+    done = await wanted.do(sandbox)
+    return json_response(sandbox.report() if done is None else done, status)
 
 
 def _endpoint(sandbox: Sandbox) -> Endpoint:
