@@ -1,7 +1,7 @@
 """
 dryAPI's HTTP interface, and the answers that replace or delay its own on command.
 
-The answers' shapes follow dryAPI's documentation and, where it doesn't say, Laravel, on
+The answers' shapes follow dryAPI's documentation and, where it is silent, Laravel, on
 which it runs. Errors leave the handlers as `HTTPException`.
 """
 

@@ -98,7 +98,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("webhook_url: expected http:// or https:// and a host")
         secrets = ("api_token", "app_secret", "webhook_secret")
         for name in ("client_id", "app_id", "app_key", *secrets):
-            # An empty secret would sign too, and nobody would notice.
+            # An empty secret would sign too, and no error would show it.
             if not getattr(self, name):
                 raise ConfigError(f"{name}: expected a value, got none")
 

@@ -169,9 +169,9 @@ class Simulation:
     Drives the jobs.
 
     Attributes:
-        rate: Events per second of the jobs that nobody requested.
-        emitting: Whether those run: not before the first subscriber, if the
-            configuration says so.
+        rate: Events per second of the jobs that keep the rate.
+        emitting: Whether those run: not before the first subscriber, if
+            configured so.
         observers: Called with the job and its previous status after each step, before
             its event; must not wait.
     """

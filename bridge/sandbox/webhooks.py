@@ -72,7 +72,7 @@ class Webhooks:
 
     Nothing is kept over the end of the process. What happens while webhooks are off
     is never sent, and a retry that is due then is the webhook's last: the
-    documentation says nothing of either.
+    documentation covers neither.
 
     Args:
         config: The URL, the secret and the prefix.
@@ -224,11 +224,10 @@ class Webhooks:
         return "timeout"
 
     def _headers(self, webhook: _Webhook) -> dict[str, str]:
-        # The documentation says that the id comes again on a retry, and that a
-        # timestamp more than 300 s from now is to be refused. Retries come hours
-        # later, so timestamp and signature must be those of the try. Whether the
-        # body's own `timestamp` is that of the event or of the try is left open: here
-        # the body stays the same.
+        # As documented, the id comes again on a retry, and receivers refuse a timestamp
+        # more than 300 s from now. Retries come hours later, so timestamp and signature
+        # must be those of the try. Whether the body's own `timestamp` is that of the
+        # event or of the try is left open: here the body stays the same.
         config = self._config
         prefix, timestamp = f"X-{config.webhook_prefix}-", str(int(self._now()))
         signature = webhook_signature(config.webhook_secret, timestamp, webhook.body)

@@ -42,7 +42,7 @@ __all__ = ["Endpoint", "Refusal"]
 # reset, or `pusher:error` 4200 follows the upgrade.
 Refusal = Literal["http", "reset", "error"]
 
-# What soketi tells clients by default: send something after so much silence.
+# soketi's default: a client must send something within this time.
 _ACTIVITY_SECONDS = 30
 # soketi closes a connection to which it has sent no message for this long; what the
 # client sends doesn't count (measured with 1.6.1).

@@ -1,4 +1,4 @@
-"""dryAPI's interface over HTTP, as its documentation says, and faults on command."""
+"""dryAPI's interface over HTTP, as documented, and faults on command."""
 
 from __future__ import annotations
 

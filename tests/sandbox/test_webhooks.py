@@ -204,7 +204,7 @@ async def test_https_is_checked(
 
 class _Day:
     """
-    Webhooks over virtual days, to a receiver that answers as it is told.
+    Webhooks over virtual days, to a receiver with given answers.
 
     Each answer is a status, or the seconds before 200, or None for no connection; the
     last one is that of all that follow.
