@@ -191,7 +191,7 @@ def _outcome(
         return measure(servers, contender, traffic, rate)
     except _OUTCOMES as error:
         pace = "in a flood" if rate is None else f"at {rate:g} events/s"
-        size = f"of {traffic.frame_bytes:,} bytes from the {servers.source.name}"
+        size = f"of {traffic.frame_bytes:,} bytes from {servers.source.name}"
         reason = str(error).splitlines()[0]
         line = f"{contender.title}: failed {pace} {size}: {reason}"
         return Failure(contender.title, line)

@@ -145,7 +145,7 @@ def ask(
 class Firehose:
     """The firehose as the benchmark sees it, at a port of 127.0.0.1."""
 
-    name = "firehose"
+    name = "the firehose"
     app_key = _APP_KEY
 
     def __init__(self, port: int) -> None:

@@ -20,7 +20,6 @@ from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
 from benchmarks.contenders import CONTENDERS, ROOT, versions
-from benchmarks.load import Firehose
 from benchmarks.program import say
 from benchmarks.run import Run
 from benchmarks.soketi import SoketiSource
@@ -32,7 +31,6 @@ _RESULTS = ROOT / "benchmarks" / "results"
 
 _MIB = 2**20
 
-_FIREHOSE, _SOKETI = Firehose.name, SoketiSource.name
 _TITLES = {name: each.title for name, each in CONTENDERS.items()}
 _FLOOR = _TITLES["trio-websocket"]
 
@@ -127,9 +125,9 @@ _Take: TypeAlias = Callable[[Run], float | None]
 _Cell: TypeAlias = Callable[[Sequence[Run]], str]
 
 
-def _kind(run: Run) -> tuple[str, float, int]:
+def _kind(run: Run) -> tuple[bool, float, int]:
     """Give what tables are made by; the firehose comes first, floods before rates."""
-    return run.source, run.rate or -1.0, run.traffic.preview_bytes
+    return run.source == SoketiSource.name, run.rate or -1.0, run.traffic.preview_bytes
 
 
 def _by_contender(runs: Sequence[Run]) -> dict[str, list[Run]]:
@@ -205,10 +203,10 @@ def _section(runs: Sequence[Run]) -> list[str]:
         "start (s)": _spread(lambda run: run.start_seconds, 1),
         "cores used by others": _spread(lambda run: run.usage.others_cores, 2),
     }
-    pace = "as fast as the socket takes them" if rate is None else f"{rate:g} events/s"
+    pace = "A flood" if rate is None else f"{rate:,g} events/s"
     number = "" if rate is None else f"{traffic.events:,} "
     title = (
-        f"## From the {runs[0].source}, {pace}: {number}events of"
+        f"## {pace} from {runs[0].source}: {number}events of"
         f" {traffic.frame_bytes:,} bytes, {traffic.jobs:,} jobs;"
         f" {max(map(len, by_name.values()))} interleaved runs: median (lowest, highest)"
     )
@@ -235,18 +233,19 @@ def _correctness(runs: Sequence[Run], failures: Sequence[Failure]) -> list[str]:
 
 # -- Targets ------------------------------------------------------------------
 
-_SMALL = _FIREHOSE, -1.0, 0
-_20_KB = _FIREHOSE, -1.0, 20_000
-_AT_1000 = _FIREHOSE, 1000.0, 0
-_AT_5000 = _FIREHOSE, 5000.0, 0
-_FROM_SOKETI = _SOKETI, -1.0, 0
+# As `_kind` gives them.
+_SMALL = False, -1.0, 0
+_20_KB = False, -1.0, 20_000
+_AT_1000 = False, 1000.0, 0
+_AT_5000 = False, 5000.0, 0
+_FROM_SOKETI = True, -1.0, 0
 
 
 class _Target(NamedTuple):
     """What a bridge's median must be, or that over the best of some peers' medians."""
 
     aim: str
-    kind: tuple[str, float, int]
+    kind: tuple[bool, float, int]
     take: _Take
     least: float = 0.0
     most: float = float("inf")

@@ -140,7 +140,7 @@ def wait_subscribed(source: Source) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while source.subscribed() != 1:
         if time.monotonic() > deadline:
-            raise RunError(f"no client subscribed at the {source.name} in time")
+            raise RunError(f"no client subscribed at {source.name} in time")
         time.sleep(_LOOK_SECONDS)
 
 

@@ -54,7 +54,7 @@ class Request(NamedTuple):
 class SoketiSource:
     """A soketi that runs, and `api_url`, where its channels are signed."""
 
-    name = "soketi"
+    name = "a real soketi"
 
     def __init__(self, soketi: Soketi, api_url: str) -> None:
         self.soketi = soketi

@@ -25,6 +25,7 @@ from bridge.gaps.limiter import Limiter
 from bridge.gaps.receiver import Receiver, Recipient
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
 from bridge.gaps.status import StatusClient
+from bridge.http.client import ApiClient
 from bridge.http.server import Limits, serve
 from bridge.http.tls import ReloadingContext, server_tls
 from bridge.operations.healing_sources import HealingSources
@@ -34,6 +35,9 @@ from bridge.settings import Settings
 
 
 __all__ = ["HealingTasks"]
+
+# A connection and one response.
+_CALL_SECONDS: Final = 10.0
 
 # dryAPI's have some hundred bytes and an error's text; a thousand such at once are
 # 128 MiB. So many connections need some 30 MB of memory; dryAPI's senders are few.
@@ -68,7 +72,7 @@ class HealingTasks:
         self._tls = tls
         # Metrics are written in another thread.
         self._now = trio.lowlevel.current_clock().current_time
-        self._clients: list[StatusClient] = []
+        self._clients: list[ApiClient] = []
         self.intakes: list[Intake] = []
         self._limiters: dict[str, Limiter] = {}
         self._statistics = ReconciliationStatistics(self._sources)
@@ -149,9 +153,10 @@ class HealingTasks:
             limiter = client = None
             if is_asking:
                 limiter = self._limiter([self._sources[one] for one in client_ids])
-                client = StatusClient(
+                client = ApiClient(
                     self._settings.api_url,
                     tokens[client_ids[0]],
+                    timeout_seconds=_CALL_SECONDS,
                     tls=self._tls.current,
                 )
                 self._clients.append(client)
@@ -171,7 +176,7 @@ class HealingTasks:
                 outbox=self._outbox,
                 statistics=self._statistics,
                 limiter=limiter,
-                endpoint=client,
+                endpoint=None if client is None else StatusClient(client),
                 max_event_bytes=self._settings.limits.event_bytes,
                 keep_jobs_seconds=RETENTION.unfinished_seconds,
             )

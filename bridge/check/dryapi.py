@@ -287,14 +287,14 @@ def add_status(
             spared="missed job ends would not be looked up",
         )
         async def _(step: Step[None], account: Account = account) -> None:
-            async with StatusClient(
+            client = ApiClient(
                 settings.api_url,
                 account.api_token,
                 timeout_seconds=math.inf,
                 tls=lambda: tls.value,
-            ) as client:
-                # A job that doesn't exist: one call of a minute and of a day.
-                answer = await client.ask(str(uuid.uuid4()))
+            )
+            # A job that doesn't exist: one call of a minute and of a day.
+            answer = await StatusClient(client).ask(str(uuid.uuid4()))
             _describe(answer, step)
 
 

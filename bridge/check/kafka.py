@@ -295,12 +295,13 @@ def add_registry(steps: Steps, settings: Settings) -> None:
     # Looked up only.
     seconds = min(given.timeout_seconds, _REGISTRY_SECONDS)
     asking = msgspec.structs.replace(given, register=False, timeout_seconds=seconds)
-    framing = framing_of(msgspec.structs.replace(settings, schema_registry=asking))
-    assert framing is not None
+    looking = msgspec.structs.replace(settings, schema_registry=asking)
     for topic in (settings.topic, settings.gap_topic):
 
         @steps.step("schema_registry", topic, _REGISTRY_HINT, exit_code=_REFUSED)
         async def _(step: Step[None]) -> None:
+            framing = framing_of(looking)
+            assert framing is not None
             try:
                 prefix = await framing.prefix(step.subject)
             except RegistryUnknownSchemaError:

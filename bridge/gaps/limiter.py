@@ -52,7 +52,7 @@ class Purpose(StrEnum):
     """What a call is for: a metric's label."""
 
     GAP = "gap"
-    SILENT = "silent"
+    STALE = "stale"
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -187,7 +187,7 @@ class Limiter:
         Ask again at that moment: it may be later then. No call is in flight.
         """
         share = self._usable(self._per_minute)
-        day_left, is_stale = self.day_left(now), purpose is Purpose.SILENT
+        day_left, is_stale = self.day_left(now), purpose is Purpose.STALE
         if is_stale:
             share //= _STALE_SHARE
             if self._per_day is not None and now < self._day_ends_at:
@@ -207,7 +207,7 @@ class Limiter:
         self._turn_day(now)
         self._purpose = purpose
         self._day_calls += 1
-        if purpose is Purpose.SILENT:
+        if purpose is Purpose.STALE:
             self._day_stale += 1
             while self._stale and self._stale[0] + _MINUTE_SECONDS <= now:
                 self._stale.popleft()
@@ -236,7 +236,7 @@ class Limiter:
             self._day_calls = used
         elif failed:
             self._day_calls -= 1
-            self._day_stale -= purpose is Purpose.SILENT
+            self._day_stale -= purpose is Purpose.STALE
         if limits.limited_by == "minute":
             # That it was reached shows that others call; the wait replaces the count.
             self._ended.clear()
@@ -297,7 +297,7 @@ class Limiter:
         if now >= self._day_ends_at:
             # A call in flight may belong to both days.
             self._day_calls = int(self._purpose is not None)
-            self._day_stale = int(self._purpose is Purpose.SILENT)
+            self._day_stale = int(self._purpose is Purpose.STALE)
             self._day_ends_at = math.inf
             self._is_day_over = False
 

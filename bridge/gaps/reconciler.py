@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from enum import Enum, auto
 from heapq import heapify, heappop, heappush
 from itertools import accumulate
-from typing import Final, NoReturn, Protocol, TypeVar
+from typing import Final, NoReturn, Protocol
 
 import msgspec
 import structlog
@@ -37,8 +37,6 @@ from bridge.threads import answer_of
 __all__ = ["Account", "Reconciler", "ReconciliationStatistics"]
 
 _log = structlog.get_logger("bridge.gaps")
-
-_T = TypeVar("_T")
 
 # Running jobs send events every few seconds. Those that do so after a gap need no call,
 # of which a Basic account has 200 a day.
@@ -110,7 +108,7 @@ class _Check(msgspec.Struct):
 
     last_seen_us: int
     stale_seconds: float
-    # When it was still running, and when it was clear that its fate is unknown.
+    # When it was last reported as running, and when its fate became unknown.
     alive_us: int = 0
     gone_us: int = 0
     tries: int = 0
@@ -125,14 +123,7 @@ _Entry = tuple[bool, int, int, float, int, str, str]
 
 
 class Account:
-    """
-    An account, and what dryAPI reported of its jobs.
-
-    Args:
-        client_id: Whose.
-        ce_source: The same as the outbox knows it.
-        make: Makes a record of an event and the time of its arrival.
-    """
+    """An account, and what dryAPI reported of its jobs; `make` makes its records."""
 
     def __init__(
         self, client_id: str, ce_source: str, make: Callable[[bytes, int], Record]
@@ -144,9 +135,8 @@ class Account:
         self.look_at = math.inf
         # The gaps that closed a moment ago, and when their jobs may be asked about.
         self.listening: dict[str, float] = {}
-        # The end of the last unresolved gap, and how many jobs wait for such gaps.
+        # The end of the last unresolved gap.
         self.until_us = 0
-        self.pending = 0
 
     @property
     def due(self) -> float:
@@ -166,7 +156,7 @@ class Reconciler:
         statistics: Is updated.
         limiter: When calls may be made; None if the endpoint isn't to be asked.
         endpoint: Is asked; None likewise.
-        max_event_bytes: The size of an event from which optional members are left out.
+        max_event_bytes: Larger events lose the members that only pass through.
         keep_jobs_seconds: When the outbox forgets a job without events.
         now_us: The wall clock, microseconds since the epoch.
     """
@@ -247,7 +237,7 @@ class Reconciler:
                 return None
             account = self._accounts[client_id]
             job = self._outbox.jobs.find(account.ce_source, request_id)
-            purpose = Purpose.SILENT if is_stale else Purpose.GAP
+            purpose = Purpose.STALE if is_stale else Purpose.GAP
             if job is not None and self._is_wanted(purpose, account, job):
                 return purpose, account, job
             self._pop()
@@ -279,31 +269,29 @@ class Reconciler:
         pending, unknown = [0] * (len(gaps) + 1), [0] * (len(gaps) + 1)
         plan = [one for one in self._plan if one[-2] != client_id]
         counts = dict.fromkeys(Purpose, 0)
-        for some in _portions(jobs):
-            for job in some:
-                alive_us, determined_us = self._known_us(account, job)
-                unknown[bisect_right(untils, alive_us)] += 1
-                pending[bisect_right(untils, determined_us)] += 1
-                for purpose in Purpose:
-                    if self._is_wanted(purpose, account, job):
-                        plan.append(self._entry(purpose, account, job))
-                        counts[purpose] += 1
-                        break
-            await trio.lowlevel.checkpoint()
-        if counts[Purpose.GAP] and not any(
-            one.pending for one in self._accounts.values()
-        ):
+        for number, job in enumerate(jobs):
+            if number % _PORTION == 0:
+                await trio.lowlevel.checkpoint()
+            alive_us, determined_us = self._known_us(account, job)
+            unknown[bisect_right(untils, alive_us)] += 1
+            pending[bisect_right(untils, determined_us)] += 1
+            for purpose in Purpose:
+                if self._is_wanted(purpose, account, job):
+                    plan.append(self._entry(purpose, account, job))
+                    counts[purpose] += 1
+                    break
+        if counts[Purpose.GAP] and not self._has_pending:
             # That it failed while no job waited doesn't give these less time.
             self._unanswered_since = self._unanswered_since and trio.current_time()
         heapify(plan)
-        self._plan, account.pending = plan, counts[Purpose.GAP]
+        self._plan = plan
         for purpose, count in counts.items():
             self._statistics.waiting[client_id, purpose] = count
-        for gap, waits, nobody_knows in zip(
+        for gap, waits, are_unknown in zip(
             gaps, accumulate(pending), accumulate(unknown), strict=False
         ):
             if not waits or self._ledger.is_old(gap):
-                self._ledger.resolve(gap, nobody_knows)
+                self._ledger.resolve(gap, are_unknown)
 
     async def _renew_checks(
         self, account: Account, jobs: Sequence[JobInFlight], gaps: Sequence[ClosedGap]
@@ -313,14 +301,14 @@ class Reconciler:
         forgotten_us = self._now_us() - self._keep_us
         # What the outbox forgets before the next look is unknown from now on.
         leaving_us = forgotten_us + round(2 * _LOOK_SECONDS * 1_000_000)
-        for some in _portions(jobs):
-            for job in some:
-                check = checks.pop(job.request_id, None)
-                if check is not None and check.last_seen_us == job.last_seen_us:
-                    account.checks[job.request_id] = check
-                if job.last_seen_us <= leaving_us:
-                    self._mark_gone(account, job)
-            await trio.lowlevel.checkpoint()
+        for number, job in enumerate(jobs):
+            if number % _PORTION == 0:
+                await trio.lowlevel.checkpoint()
+            check = checks.pop(job.request_id, None)
+            if check is not None and check.last_seen_us == job.last_seen_us:
+                account.checks[job.request_id] = check
+            if job.last_seen_us <= leaving_us:
+                self._mark_gone(account, job)
         # The jobs of the others have ended, or were forgotten: those stay unknown.
         for check in checks.values():
             if check.gone_us and check.last_seen_us <= forgotten_us:
@@ -350,7 +338,7 @@ class Reconciler:
         """Return a job's place in the order; lower ones are asked about earlier."""
         check = account.checks.get(job.request_id)
         return (
-            purpose is Purpose.SILENT,
+            purpose is Purpose.STALE,
             # A job that the endpoint can't answer must not delay the others.
             0 if check is None else check.tries,
             -_STEPS.get(job.status, 0),
@@ -361,15 +349,18 @@ class Reconciler:
         )
 
     def _pop(self) -> None:
-        """Remove the first job; after the last one of an account's gaps, look again."""
+        """Remove the first job; after the last one of gaps, look again."""
         is_stale, *_, client_id, _ = heappop(self._plan)
-        purpose = Purpose.SILENT if is_stale else Purpose.GAP
+        purpose = Purpose.STALE if is_stale else Purpose.GAP
         self._statistics.waiting[client_id, purpose] -= 1
-        if not is_stale:
-            account = self._accounts[client_id]
-            account.pending -= 1
-            if not account.pending:
+        if not is_stale and not self._has_pending:
+            for account in self._accounts.values():
                 account.look_at = trio.current_time()
+
+    @property
+    def _has_pending(self) -> bool:
+        """Whether jobs of gaps wait: they come first."""
+        return bool(self._plan) and not self._plan[0][0]
 
     # -- Asking -----------------------------------------------------------------
 
@@ -391,7 +382,7 @@ class Reconciler:
                 client_id=next(iter(self._accounts)),
                 accounts=len(self._accounts),
             )
-        if at is None or purpose is Purpose.SILENT or self._unanswered_since is None:
+        if at is None or purpose is Purpose.STALE or self._unanswered_since is None:
             return at
         give_up_at = self._unanswered_since + self._give_up_seconds
         if give_up_at <= now:
@@ -400,10 +391,10 @@ class Reconciler:
 
     def _give_up(self, purpose: Purpose) -> None:
         """Let jobs of gaps that can't be asked about be unknown; stale ones wait."""
-        if purpose is Purpose.SILENT:
+        if purpose is Purpose.STALE:
             # Those are all that is left, until the next look.
             self._plan.clear()
-        while self._plan and not self._plan[0][0]:
+        while self._has_pending:
             *_, client_id, request_id = self._plan[0]
             account = self._accounts[client_id]
             job = self._outbox.jobs.find(account.ce_source, request_id)
@@ -429,15 +420,9 @@ class Reconciler:
         self._limiter.begin(purpose, trio.current_time())
         # An answer knows nothing of a gap that closes after the question.
         asked_us = max(self._now_us(), account.until_us)
-        answer = await self._endpoint.ask(job.request_id)
-        reported: StatusAnswer | None = None
-        if answer.outcome is Outcome.ANSWERED:
-            try:
-                reported = event_of(job.request_id, answer.body)
-            except InvalidAnswerError as error:
-                answer = msgspec.structs.replace(
-                    answer, outcome=Outcome.FAILED, reason=str(error)
-                )
+        answer, reported = _decoded(
+            job.request_id, await self._endpoint.ask(job.request_id)
+        )
         now = trio.current_time()
         failed = answer.outcome in {Outcome.FAILED, Outcome.REFUSED}
         self._limiter.end(answer.limits, now, failed=failed)
@@ -457,7 +442,6 @@ class Reconciler:
             if now - check.unanswered_since < self._give_up_seconds:
                 heappush(self._plan, self._entry(purpose, account, job))
                 self._statistics.waiting[account.client_id, purpose] += 1
-                account.pending += 1
                 return
             check.gone_us = asked_us
         elif fate is not _Fate.UNANSWERED:
@@ -470,10 +454,8 @@ class Reconciler:
         elif fate is _Fate.UNKNOWN:
             check.gone_us = asked_us
             check.not_found += 1
-        is_unknown = fate in {_Fate.UNKNOWN, _Fate.UNANSWERED}
-        self._statistics.unknown[account.client_id] += (
-            purpose is Purpose.GAP and is_unknown
-        )
+        if purpose is Purpose.GAP and fate in {_Fate.UNKNOWN, _Fate.UNANSWERED}:
+            self._statistics.unknown[account.client_id] += 1
 
     async def _apply(
         self, account: Account, job: JobInFlight, reported: StatusAnswer
@@ -535,6 +517,12 @@ class Reconciler:
                 _log.warning("reconciliation.unavailable", reason=answer.reason)
 
 
-def _portions(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    for begin in range(0, len(items), _PORTION):
-        yield items[begin : begin + _PORTION]
+def _decoded(request_id: str, answer: Answer) -> tuple[Answer, StatusAnswer | None]:
+    """Decode an answer; one that is invalid is a failure."""
+    if answer.outcome is not Outcome.ANSWERED:
+        return answer, None
+    try:
+        return answer, event_of(request_id, answer.body)
+    except InvalidAnswerError as error:
+        replace = msgspec.structs.replace
+        return replace(answer, outcome=Outcome.FAILED, reason=str(error)), None

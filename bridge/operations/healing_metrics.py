@@ -61,7 +61,7 @@ def _of_reconciliation(asked: ReconciliationStatistics) -> Iterator[Metric]:
     yield jobs
     yield levels(
         "bridge_reconciliation_waiting",
-        "Jobs that wait to be asked about, after a gap or because they are silent.",
+        "Jobs that wait to be asked about, after a gap or because they are stale.",
         "client_id",
         "purpose",
         values=asked.waiting,

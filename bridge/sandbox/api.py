@@ -1,7 +1,7 @@
 """
 dryAPI's HTTP interface, and the answers that replace or delay its own on command.
 
-The answers' shapes follow dryAPI's documentation and, where it doesn't say, Laravel, on
+The answers' shapes follow dryAPI's documentation and, where it is silent, Laravel, on
 which it runs. Errors leave the handlers as `HTTPException`.
 """
 
@@ -250,17 +250,14 @@ Seconds = Annotated[float, msgspec.Meta(ge=0, le=_YEAR_SECONDS)]
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
-    How requests are answered, and for how long.
+    How requests are answered whose path begins with `path`.
 
     Attributes:
-        path: What their path begins with.
         seconds: For how long; 0 ends the earlier answers for this path.
         times: For how many requests, after those of earlier answers; None for all, in
             place of earlier answers.
-        delay_seconds: How long an answer takes.
-        status: Its status; None for dryAPI's own answer.
+        status: The answer's status; None for dryAPI's own answer.
         headers: Its headers, or more headers for dryAPI's own; None leaves one out.
-        body: Its body.
         share: The share of the requests that get it, chosen at random.
     """
 
@@ -275,24 +272,14 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """
-    A request as it was received.
-
-    Attributes:
-        method: Its method.
-        path: Its path.
-        authorization: This header; empty without one.
-        accept: This header, likewise.
-        at: When it was received, in seconds since the epoch.
-        fields: The members of a body that is a JSON object or a form.
-    """
+    """A request as it was received; a missing header is empty."""
 
     method: str
     path: str
     authorization: str
     accept: str
-    at: float
-    fields: dict[str, Any]
+    at: float  # seconds since the epoch
+    fields: dict[str, Any]  # of a body that is a JSON object or a form
 
 
 class _Order:

@@ -11,6 +11,7 @@ import hmac
 import math
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -31,6 +32,7 @@ __all__ = [
     "Statistics",
     "WebhookStatistics",
     "equal",
+    "iso_time",
     "webhook_signature",
 ]
 
@@ -96,7 +98,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, kw_only=True):
             raise ConfigError("webhook_url: expected http:// or https:// and a host")
         secrets = ("api_token", "app_secret", "webhook_secret")
         for name in ("client_id", "app_id", "app_key", *secrets):
-            # An empty secret would sign too, and nobody would notice.
+            # An empty secret would sign too, and no error would show it.
             if not getattr(self, name):
                 raise ConfigError(f"{name}: expected a value, got none")
 
@@ -122,6 +124,12 @@ def _has_host(address: str, *schemes: str) -> bool:
         return url.scheme in schemes and bool(url.hostname) and url.port != 0
     except ValueError:
         return False
+
+
+def iso_time(seconds: float) -> str:
+    """Write seconds since the epoch as ISO 8601, in UTC."""
+    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+    return text.replace("+00:00", "Z")
 
 
 # -- Signatures ----------------------------------------------------------------
@@ -156,18 +164,7 @@ class App:
     def signed_query(
         self, method: str, path: str, body: bytes, now: float
     ) -> dict[str, str]:
-        """
-        Build the query of a call of a Pusher server's HTTP API.
-
-        Args:
-            method: `GET` or `POST`.
-            path: The path without query.
-            body: The body; empty for none.
-            now: Seconds since the epoch.
-
-        Returns:
-            The parameters that Pusher's server libraries send.
-        """
+        """Build the query of a call of a Pusher server's HTTP API."""
         query = {
             "auth_key": self._key,
             "auth_timestamp": str(int(now)),
@@ -184,12 +181,7 @@ _RESULT_SECONDS = 86_400
 
 
 class Addresses:
-    """
-    Addresses of previews and results.
-
-    Attributes:
-        base: `http://host:port`, which every address begins with.
-    """
+    """Addresses of previews and results; each begins with `base`."""
 
     def __init__(self, base: str, app: App) -> None:
         self.base = base

@@ -12,7 +12,6 @@ import random
 import time
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from io import BytesIO
 from typing import Annotated, Literal
@@ -20,7 +19,7 @@ from typing import Annotated, Literal
 import msgspec
 from PIL import Image, ImageDraw, ImageOps
 
-from bridge.sandbox.config import Addresses, SandboxConfig, Statistics
+from bridge.sandbox.config import Addresses, SandboxConfig, Statistics, iso_time
 
 
 __all__ = [
@@ -56,14 +55,7 @@ _QUALITY = 72
 
 
 class Pictures(msgspec.Struct, frozen=True):
-    """
-    All pictures.
-
-    Attributes:
-        previews: For each picture, each stage's data URI.
-        jpegs: For each picture, each stage as JPEG.
-        results: For each picture, the finished JPEG.
-    """
+    """All pictures: the stages of each as data URIs and as JPEG, and its result."""
 
     previews: tuple[tuple[str, ...], ...]
     jpegs: tuple[tuple[bytes, ...], ...]
@@ -76,12 +68,7 @@ class Pictures(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=4)
 def paint(preview_bytes: int) -> Pictures:
-    """
-    Paint all pictures; takes a few tenths of a second, once for each size.
-
-    Returns:
-        The pictures.
-    """
+    """Paint all pictures; takes a few tenths of a second, once for each size."""
     jpegs = []
     for number in range(len(_PALETTES)):
         side = _side_for(number, preview_bytes)
@@ -168,8 +155,8 @@ _MAX_FINISHED = 100_000
 class JobError(msgspec.Struct, frozen=True):
     """Why a job failed; only webhooks report it."""
 
-    error_code: str = "PROCESSING_ERROR"
-    error_message: str = "The sandbox was told to let it fail."
+    error_code: str
+    error_message: str
 
 
 # The documented codes; the sentences are made up.
@@ -184,45 +171,27 @@ _ERRORS = (
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What `POST /jobs` may ask for; unknown members are ignored.
+    """What `POST /jobs` may ask for; unknown members are ignored, None is chance."""
 
-    Attributes:
-        steps: How many `in_progress` events the job has; None for some.
-        interval_seconds: The time from one event to the next.
-        fail: Whether it ends as `error`; None leaves it to chance.
-    """
-
+    # How many `in_progress` events the job has.
     steps: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
+    # From one event to the next.
     interval_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.5
     fail: bool | None = None
 
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """
-    One job.
+    """One job; its times are seconds since the epoch."""
 
-    Attributes:
-        request_id: A UUID.
-        steps: How many `in_progress` events it has.
-        fails_at: After which of them it fails; None if it doesn't.
-        step: The step it is at; -1 before the first.
-        status: `in_progress` is `processing` to the status endpoint.
-        progress: Percent; it never decreases.
-        error: Why it failed.
-        started_at: When it left `pending`, in seconds since the epoch.
-        ended_at: When it ended.
-    """
-
-    request_id: str
-    steps: int
-    fails_at: int | None
-    step: int = -1
+    request_id: str  # a UUID
+    steps: int  # how many `in_progress` events it has
+    fails_at: int | None  # after which of them it fails, if it does
+    step: int = -1  # the one it is at
     status: Status = "pending"
-    progress: float = 0.0
+    progress: float = 0.0  # percent; it never decreases
     error: JobError | None = None
-    started_at: float = 0.0
+    started_at: float = 0.0  # when it left `pending`
     ended_at: float = 0.0
 
     @property
@@ -318,6 +287,5 @@ class JobBook:
         if job.status == "done":
             data["result_url"] = self._addresses.result(job.request_id)
         if self._config.stamp:
-            now = datetime.now(UTC).isoformat(timespec="microseconds")
-            data["sandbox_emitted_at"] = now.replace("+00:00", "Z")
+            data["sandbox_emitted_at"] = iso_time(time.time())
         return msgspec.json.encode(data).decode()

@@ -67,11 +67,7 @@ class Sandbox:
         publisher: Publishes the events, in place of its own endpoint.
 
     Attributes:
-        config: What it does.
-        statistics: What it has done.
         accounts: The valid tokens, with the clients of each.
-        answers: What it answers on command, and the requests that it received.
-        simulation: The jobs that run.
         app: The ASGI application of everything but the WebSocket.
     """
 
@@ -219,7 +215,11 @@ async def _refuse(_request: Request, error: Exception) -> Response:
 
 
 class _Command(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A command: its members are those of the body and of the path."""
+    """
+    A command: its members are those of the body and of the path.
+
+    Its `do` returns the answer; None for the report.
+    """
 
 
 class _SetAccount(_Command, frozen=True):
@@ -227,35 +227,31 @@ class _SetAccount(_Command, frozen=True):
     api_token: str
     known: bool = True
 
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         clients = sandbox.accounts.setdefault(self.api_token, set())
         (clients.add if self.known else clients.discard)(self.client_id)
         if not clients:
             del sandbox.accounts[self.api_token]
-        return sandbox.report()
 
 
 class _OrderAnswer(Answer, frozen=True):
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         sandbox.answers.order(self)
-        return sandbox.report()
 
 
 class _SetRate(_Command, frozen=True):
     rate: Annotated[float, msgspec.Meta(ge=0)]
 
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         await sandbox.simulation.set_rate(self.rate)
-        return sandbox.report()
 
 
 class _RefuseSockets(_Command, frozen=True):
     seconds: Seconds
     by: Refusal = "http"
 
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         _endpoint(sandbox).refuse(self.seconds, self.by)
-        return sandbox.report()
 
 
 class _DropSockets(_Command, frozen=True):
@@ -281,7 +277,7 @@ class _FailStatus(_Command, frozen=True):
     share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 1.0
     code: Annotated[int, msgspec.Meta(ge=500, le=599)] = 503
 
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         # A proxy answers, which neither checks a token nor counts.
         body = msgspec.json.encode(error_body(self.code, "Server Error")).decode()
         answer = Answer(
@@ -293,7 +289,6 @@ class _FailStatus(_Command, frozen=True):
             body=body,
         )
         sandbox.answers.order(answer)
-        return sandbox.report()
 
 
 class _StartJob(JobRequest, frozen=True):
@@ -308,22 +303,25 @@ class _StartJob(JobRequest, frozen=True):
 class _FinishJob(_Command, frozen=True):
     request_id: str
 
-    async def do(self, sandbox: Sandbox, error: JobError | None = None) -> Any:
+    async def do(self, sandbox: Sandbox) -> Any:
+        return await self._end(sandbox, None)
+
+    async def _end(self, sandbox: Sandbox, error: JobError | None) -> Any:
         job = sandbox.book.get(self.request_id)
         if job is None:
-            raise HTTPException(404, "there is no such job")
+            raise HTTPException(404, "There is no such job.")
         if not await sandbox.simulation.end(job, error):
-            raise HTTPException(409, f"the job has ended already: {job.status}")
+            raise HTTPException(409, f"The job has ended already: {job.status}.")
         return {"request_id": job.request_id, "status": job.status}
 
 
 class _FailJob(_FinishJob, frozen=True):
     error_code: str = "PROCESSING_ERROR"
-    error_message: str = "The sandbox was told to let it fail."
+    error_message: str = "A command let it fail."
 
-    async def do(self, sandbox: Sandbox, error: JobError | None = None) -> Any:
+    async def do(self, sandbox: Sandbox) -> Any:
         error = JobError(self.error_code, self.error_message)
-        return await super().do(sandbox, error)
+        return await self._end(sandbox, error)
 
 
 class _ValidateWebhooks(_Command, frozen=True):
@@ -333,9 +331,8 @@ class _ValidateWebhooks(_Command, frozen=True):
 
 
 class _SwitchWebhooksOn(_Command, frozen=True):
-    async def do(self, sandbox: Sandbox) -> Any:
+    async def do(self, sandbox: Sandbox) -> None:
         _webhooks(sandbox).switch_on()
-        return sandbox.report()
 
 
 _COMMANDS: Final[dict[str, type[Any]]] = {
@@ -360,16 +357,17 @@ async def _obey(sandbox: Sandbox, command: type[Any], request: Request) -> Respo
     except (msgspec.DecodeError, RecursionError) as error:
         raise HTTPException(422, str(error)) from error
     status = 201 if command is _StartJob else 200
-    return json_response(await wanted.do(sandbox), status)
+    done = await wanted.do(sandbox)
+    return json_response(sandbox.report() if done is None else done, status)
 
 
 def _endpoint(sandbox: Sandbox) -> Endpoint:
     if sandbox.endpoint is None:
-        raise HTTPException(409, "the sockets belong to the server of --pusher-url")
+        raise HTTPException(409, "The sockets belong to the server of --pusher-url.")
     return sandbox.endpoint
 
 
 def _webhooks(sandbox: Sandbox) -> Webhooks:
     if sandbox.webhooks is None:
-        raise HTTPException(409, "no webhooks: start the sandbox with --webhook-url")
+        raise HTTPException(409, "No webhooks: start the sandbox with --webhook-url.")
     return sandbox.webhooks

@@ -40,14 +40,7 @@ class TooManyJobsError(BridgeError):
 
 
 class Emission(msgspec.Struct, frozen=True):
-    """
-    One event to publish.
-
-    Attributes:
-        request_id: The job; events of one job keep their order.
-        status: The status that it reports.
-        data: The event's `data`, JSON as text.
-    """
+    """One event to publish; `data` is JSON. Events of one job keep their order."""
 
     request_id: str
     status: str
@@ -89,7 +82,6 @@ class RemotePublisher:
         self._origin = urlunsplit((scheme, url.netloc, "", "", ""))
         self._path = f"{url.path.rstrip('/')}/apps/{quote(config.app_id)}"
         self._client = httpx.AsyncClient(timeout=_TIMEOUT_SECONDS, trust_env=False)
-        self._reachable = True
 
     async def wait_for_subscriber(self) -> None:
         """
@@ -148,12 +140,9 @@ class RemotePublisher:
                 headers={"Content-Type": "application/json"},
             )
         except httpx.HTTPError as error:
-            if self._reachable:
-                url, reason = self._origin, repr(error)
-                _log.warning("sandbox.pusher_unreachable", url=url, error=reason)
-            self._reachable = False
+            url, reason = self._origin, repr(error)
+            _log.warning("sandbox.pusher_unreachable", url=url, error=reason)
             return 0, {}
-        self._reachable = True
         try:
             answer = msgspec.json.decode(response.content, type=dict[str, Any])
         except msgspec.DecodeError:
@@ -179,15 +168,10 @@ class Simulation:
     """
     Drives the jobs.
 
-    Args:
-        config: The rate, and whether to wait for a subscriber.
-        book: The jobs.
-        publisher: Publishes the events.
-
     Attributes:
-        rate: Events per second of the jobs that nobody requested.
-        emitting: Whether those run: not before the first subscriber, if the
-            configuration says so.
+        rate: Events per second of the jobs that keep the rate.
+        emitting: Whether those run: not before the first subscriber, if
+            configured so.
         observers: Called with the job and its previous status after each step, before
             its event; must not wait.
     """

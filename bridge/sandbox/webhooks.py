@@ -6,7 +6,6 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import httpx  # noqa: TID251 - a sender beside the bridge, not a part of it
@@ -18,6 +17,7 @@ from bridge.sandbox.config import (
     Addresses,
     SandboxConfig,
     WebhookStatistics,
+    iso_time,
     webhook_signature,
 )
 from bridge.sandbox.jobs import Job, Status
@@ -72,7 +72,7 @@ class Webhooks:
 
     Nothing is kept over the end of the process. What happens while webhooks are off
     is never sent, and a retry that is due then is the webhook's last: the
-    documentation says nothing of either.
+    documentation covers neither.
 
     Args:
         config: The URL, the secret and the prefix.
@@ -112,12 +112,12 @@ class Webhooks:
             "job_type": _JOB_TYPE,
         }
         if job.status == "processing":
-            data["started_at"] = _iso(job.started_at)
+            data["started_at"] = iso_time(job.started_at)
         elif job.error is not None:
-            data["failed_at"] = _iso(job.ended_at)
+            data["failed_at"] = iso_time(job.ended_at)
             data |= msgspec.structs.asdict(job.error)
         else:
-            data["completed_at"] = _iso(job.ended_at)
+            data["completed_at"] = iso_time(job.ended_at)
             data["result_url"] = self._addresses.result(job.request_id)
             seconds = job.ended_at - job.started_at
             data["processing_time_ms"] = round(seconds * 1000)
@@ -144,7 +144,7 @@ class Webhooks:
             body = {
                 "event": event,
                 "delivery_id": delivery_id,
-                "timestamp": _iso(self._now()),
+                "timestamp": iso_time(self._now()),
                 "data": data,
             }
             encoded = msgspec.json.encode(body)
@@ -224,11 +224,10 @@ class Webhooks:
         return "timeout"
 
     def _headers(self, webhook: _Webhook) -> dict[str, str]:
-        # The documentation says that the id comes again on a retry, and that a
-        # timestamp more than 300 s from now is to be refused. Retries come hours
-        # later, so timestamp and signature must be those of the try. Whether the
-        # body's own `timestamp` is that of the event or of the try is left open: here
-        # the body stays the same.
+        # As documented, the id comes again on a retry, and receivers refuse a timestamp
+        # more than 300 s from now. Retries come hours later, so timestamp and signature
+        # must be those of the try. Whether the body's own `timestamp` is that of the
+        # event or of the try is left open: here the body stays the same.
         config = self._config
         prefix, timestamp = f"X-{config.webhook_prefix}-", str(int(self._now()))
         signature = webhook_signature(config.webhook_secret, timestamp, webhook.body)
@@ -240,8 +239,3 @@ class Webhooks:
             f"{prefix}Event": webhook.event,
             f"{prefix}Delivery-Id": webhook.delivery_id,
         }
-
-
-def _iso(seconds: float) -> str:
-    text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")

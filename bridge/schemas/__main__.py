@@ -62,17 +62,11 @@ def _page() -> Iterator[str]:
 
 
 def _section(topic: Topic) -> Iterator[str]:
-    made = topic.created
-    configs = [f"`{name}={value}`" for name, value in topic.configs.items()]
     of_value = SCHEMAS.get(topic.value)
     names = [topic.headers] if of_value is None else [topic.value, topic.headers]
     links = [f"[{name}](../schemas/{name}.schema.json)" for name in names]
     yield f"## {topic.name}\n\n{topic.description}\n"
     yield f"JSON Schema: {' and '.join(links)}.\n"
-    yield (
-        f"Where the bridge creates it, by default: {made.partitions} partitions,"
-        f" {made.replication_factor} replicas, {', '.join(configs)}.\n"
-    )
     yield f"### Headers of {topic.name}\n"
     yield _members("header", SCHEMAS[topic.headers])
     yield f"### Value of {topic.name}\n"

@@ -7,7 +7,7 @@ people is made from it too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +15,7 @@ import msgspec
 from bridge import __version__
 from bridge.events import header_names as names
 from bridge.events.record import Origin
-from bridge.kafka.topics import Creation, creation, topic_needs
+from bridge.kafka.topics import creation, topic_needs
 from bridge.schemas.json_schema import SCHEMAS, Schema
 from bridge.settings import Settings
 
@@ -46,7 +46,11 @@ _VERSION: Final = "3.0.0"
 # https://github.com/asyncapi/bindings/tree/master/kafka, and of a topic's
 # configuration what it has a place for.
 _BINDING: Final = {"bindingVersion": "0.5.0"}
-_CONFIGS: Final = ("cleanup.policy", "retention.ms", "max.message.bytes")
+_CONFIGS: Final[dict[str, Callable[[str], object]]] = {
+    "cleanup.policy": lambda text: text.split(","),
+    "retention.ms": int,
+    "max.message.bytes": int,
+}
 
 _SETTINGS: Final = Settings(topic="jobs", previews="topic")
 _REQUEST_ID: Final[Schema] = {
@@ -82,17 +86,6 @@ class Topic(msgspec.Struct, frozen=True):
     headers: str
     value: str
     examples: dict[str, tuple[str, Any]]
-
-    @property
-    def created(self) -> Creation:
-        """How the bridge creates it, by default."""
-        return creation(self.name, topic_needs(_SETTINGS), _SETTINGS.kafka)
-
-    @property
-    def configs(self) -> dict[str, str]:
-        """Of the configuration that it is created with, what is shown."""
-        made = self.created.configs
-        return {name: made[name] for name in _CONFIGS if name in made}
 
     def records(self) -> Iterator[tuple[str, str, dict[str, str], Any]]:
         """Give name, summary, headers and value of each example."""
@@ -213,20 +206,21 @@ def build_document() -> dict[str, Any]:
     messages: dict[str, Any] = {}
     for topic in TOPICS:
         message = f"{_camel(topic.title)}Record"
+        made = creation(topic.name, topic_needs(_SETTINGS), _SETTINGS.kafka)
         channels[topic.channel] = {
             "address": topic.name,
-            "title": topic.title,
             "summary": topic.summary,
             "description": topic.description,
             "messages": {message: {"$ref": f"#/components/messages/{message}"}},
             "bindings": {
                 "kafka": {
                     "topic": topic.name,
-                    "partitions": topic.created.partitions,
-                    "replicas": topic.created.replication_factor,
+                    "partitions": made.partitions,
+                    "replicas": made.replication_factor,
                     "topicConfiguration": {
-                        name: text.split(",") if name == _CONFIGS[0] else int(text)
-                        for name, text in topic.configs.items()
+                        name: parse(made.configs[name])
+                        for name, parse in _CONFIGS.items()
+                        if name in made.configs
                     },
                     **_BINDING,
                 }
@@ -237,8 +231,6 @@ def build_document() -> dict[str, Any]:
         operations[f"publish{topic.channel[0].upper()}{topic.channel[1:]}"] = {
             "action": "send",
             "channel": {"$ref": channel},
-            "title": f"{topic.title}: the bridge writes, you read",
-            "summary": topic.summary,
             "messages": [{"$ref": f"{channel}/messages/{message}"}],
         }
         messages[message] = _message(topic, message)

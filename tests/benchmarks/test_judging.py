@@ -180,7 +180,7 @@ def test_latency_leaves_the_first_second_out() -> None:
 def _run(name: str, speed: float, verdict: Verdict | None = None) -> Run:
     return Run(
         contender=CONTENDERS[name].title,
-        source="firehose",
+        source="the firehose",
         traffic=Traffic(1000),
         rate=None,
         start_seconds=1.0,

@@ -63,5 +63,5 @@ def test_contenders_bring_every_event(kafka: KafkaBroker, tmp_path: Path) -> Non
     assert 0 < latency.p50 <= latency.p99 <= latency.p999 < 30_000
     text = markdown(head, runs, [])
     assert all(f"| {run.contender}" in text for run in runs)
-    assert "## From the firehose, 400 events/s" in text
+    assert "## 400 events/s from the firehose" in text
     assert "- events/s over that of pysher + confluent-kafka, at least 4: " in text

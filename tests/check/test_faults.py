@@ -297,6 +297,14 @@ FAULTS: list[Fault] = [
         "schema_registry|HTTP 503|BRIDGE_SCHEMA_REGISTRY_URL",
     ),
     kafka(registry(Reply(200, b"<html>")), "schema_registry|doesn't speak"),
+    misplaced(
+        given(
+            SCHEMA_REGISTRY_URL="http://127.0.0.1:1",
+            SCHEMA_REGISTRY_USERNAME="a:b",
+            SCHEMA_REGISTRY_PASSWORD="canary-of-a-registry",
+        ),
+        "schema_registry|colon|BRIDGE_SCHEMA_REGISTRY_USERNAME",
+    ),
     kafka(
         at("BRIDGE_SCHEMA_REGISTRY_URL", "http://127.0.0.1:{}", closed_port),
         "schema_registry|can't be asked|BRIDGE_SCHEMA_REGISTRY_URL",

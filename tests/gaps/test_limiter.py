@@ -228,7 +228,7 @@ def test_a_call_in_flight_counts() -> None:
 def test_stale_jobs_get_a_quarter_of_minute_and_day() -> None:
     """The rest is left to gaps."""
     calls = Calls()
-    moments = calls(1000, purpose=Purpose.SILENT)
+    moments = calls(1000, purpose=Purpose.STALE)
     assert len(moments) == 37
     assert all(moments[n + 9] - moments[n] >= 60 for n in range(37 - 9))
     assert len(calls(1000)) == 150 - 37
@@ -310,7 +310,7 @@ def test_an_incident_does_not_use_the_day_up() -> None:
     calls = Calls()
     for purpose in Purpose:
         calls(300, purpose=purpose, failed=True)
-    assert len(calls(1000, purpose=Purpose.SILENT)) == 37
+    assert len(calls(1000, purpose=Purpose.STALE)) == 37
     assert len(calls(1000)) == 150 - 37
 
 
@@ -425,7 +425,7 @@ async def test_the_shares_are_those_of_the_page(autojump_clock: MockClock) -> No
     table = {row[0]: row[1:] for row in _rows("calls")}
     for purpose, reserve, name in (
         (Purpose.GAP, 25, "gaps"),
-        (Purpose.SILENT, 25, "silent jobs"),
+        (Purpose.STALE, 25, "stale jobs"),
         (Purpose.GAP, 0, "gaps, with a reserve of 0"),
     ):
         basic = await _asked("basic", 1000, purpose, reserve)

@@ -288,7 +288,7 @@ async def test_a_stale_job_is_asked_about(
     assert name == "stale"
     assert at >= 100
     assert world.outbox.ended == {"stale"}
-    assert world.statistics.waiting["42", Purpose.SILENT] == 0
+    assert world.statistics.waiting["42", Purpose.STALE] == 0
     assert world.gaps == {}
 
 
@@ -349,22 +349,22 @@ async def test_stale_jobs_wait_for_the_next_day(
 ) -> None:
     """Without calls it is logged once; the gauge shows how many are stale by now."""
     world.run_jobs(["a", "b", "c", "d"], age_seconds=STALE)
-    world.pace.left[Purpose.SILENT] = 0
+    world.pace.left[Purpose.STALE] = 0
     waiting = world.statistics.waiting
     with capture_logs() as logs:
         async with running(world):
             await trio.sleep(3 * LOOK)
-            assert waiting["42", Purpose.SILENT] == 4
+            assert waiting["42", Purpose.STALE] == 4
             world.outbox.hear("42", "a")
             world.outbox.hear("42", "b", "done")
             await trio.sleep(LOOK)
-            assert waiting["42", Purpose.SILENT] == 2
-            world.pace.left[Purpose.SILENT] = 2
+            assert waiting["42", Purpose.STALE] == 2
+            world.pace.left[Purpose.STALE] = 2
             await trio.sleep(LOOK)
-            assert waiting["42", Purpose.SILENT] == 0
+            assert waiting["42", Purpose.STALE] == 0
     assert sorted(world.dryapi.jobs_asked) == ["c", "d"]
     assert [(log["event"], log["purpose"], log["log_level"]) for log in logs] == [
-        ("reconciliation.quota_exhausted", "silent", "info")
+        ("reconciliation.quota_exhausted", "stale", "info")
     ]
 
 
@@ -629,7 +629,7 @@ async def test_cancelling_at_any_await_leaves_nothing(
         assert world.dryapi.now == 0
         assert world.outbox.kept == 0
         assert trio.lowlevel.current_statistics().tasks_living == before
-        resolved = [gap for gap in world.gaps.values() if gap.is_settled]
+        resolved = [gap for gap in world.gaps.values() if gap.is_resolved]
         for gap in resolved:
             assert (gap.unknown or 0) <= (2 if enabled else 5)
     assert steps > (30 if enabled else 15)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from bridge.gaps.status import (
     event_of,
     without_extras,
 )
+from bridge.http.client import ApiClient
 from bridge.settings import Secret
 from tests.kit.process import free_ports
 
@@ -75,15 +78,18 @@ class Server:
         self.url = f"{scheme}://127.0.0.1:{listener.socket.getsockname()[1]}"
         return self
 
-    def client(self, token: Secret | None = None, **more: Any) -> StatusClient:
-        """Give a client for it."""
-        token = token or Secret(TOKEN)
-        return StatusClient(self.url, token, **{"timeout_seconds": 10, **more})
+    @asynccontextmanager
+    async def client(self, **more: Any) -> AsyncIterator[StatusClient]:
+        """Give a client for it, which keeps connections."""
+        async with ApiClient(
+            self.url, Secret(TOKEN), timeout_seconds=10, **more
+        ) as api:
+            yield StatusClient(api)
 
     async def ask(self, token: Secret | None = None) -> Answer:
         """Ask it once; no answer shows what must not be seen."""
-        async with self.client(token) as client:
-            answer = await client.ask("job-1")
+        api = ApiClient(self.url, token or Secret(TOKEN), timeout_seconds=10)
+        answer = await StatusClient(api).ask("job-1")
         assert TOKEN not in repr(answer)
         assert "hidden" not in answer.reason
         return answer
@@ -276,7 +282,7 @@ async def test_a_slow_response_is_a_failure(nursery: trio.Nursery) -> None:
         partial(trio.serve_tcp, drip, 0, host="127.0.0.1")
     )
     url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
-    client = StatusClient(url, Secret(TOKEN), timeout_seconds=0.3)
+    client = StatusClient(ApiClient(url, Secret(TOKEN), timeout_seconds=0.3))
     with trio.fail_after(5):
         answer = await client.ask("job-1")
     assert (answer.outcome, answer.status) == (Outcome.FAILED, None)
@@ -287,7 +293,8 @@ async def test_no_connection_is_a_failure() -> None:
     """The URL's user and password are not part of the reason."""
     (port,) = free_ports(1)
     url = f"http://user:word@127.0.0.1:{port}"
-    answer = await StatusClient(url, Secret(TOKEN), timeout_seconds=10).ask("job-1")
+    api = ApiClient(url, Secret(TOKEN), timeout_seconds=10)
+    answer = await StatusClient(api).ask("job-1")
     assert answer.outcome is Outcome.FAILED
     assert f"http://127.0.0.1:{port}/api/v1" in answer.reason
     assert "word" not in answer.reason
@@ -359,7 +366,7 @@ async def test_a_cancelled_request_leaves_nothing_behind(
 def test_a_base_url_that_is_not_one_names_the_setting(api_url: str) -> None:
     """The error is about the setting, at the start."""
     with pytest.raises(ConfigError, match="BRIDGE_API_URL"):
-        StatusClient(api_url, Secret(TOKEN), timeout_seconds=10)
+        ApiClient(api_url, Secret(TOKEN), timeout_seconds=10)
 
 
 # -- What an answer says of a job ---------------------------------------------

@@ -217,7 +217,7 @@ MUTANTS = (
     ),
     Mutant(
         "26-unknown-jobs-not-reported",
-        "A gap is settled as if its unknown jobs had ended.",
+        "A gap is resolved as if its unknown jobs had ended.",
         (f"{_MODELS}test_reconciliation.py::test_what_is_told_is_so",),
     ),
     Mutant(
@@ -284,6 +284,13 @@ MUTANTS = (
         "A pong that waited while the process was suspended proves its ping.",
         (
             "tests/pusher/test_session_stalls.py::test_a_ping_from_before_the_stall_proves_nothing",
+        ),
+    ),
+    Mutant(
+        "38-failed-call-counted",
+        "A call that failed counts for the minute, until a response corrects that.",
+        (
+            "tests/gaps/test_reconciler.py::test_an_incident_of_the_endpoint_costs_no_minute",
         ),
     ),
 )

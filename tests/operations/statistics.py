@@ -137,7 +137,7 @@ def _gaps() -> Any:
 def _reconciliation() -> Any:
     return SimpleNamespace(
         requests={(_ID, "answered"): 4, (_ID, "not_found"): 1},
-        waiting={(_ID, "gap"): 2, (_ID, "silent"): 0},
+        waiting={(_ID, "gap"): 2, (_ID, "stale"): 0},
         healed={_ID: 3},
         superseded={_ID: 1},
         unknown={_ID: 1},

@@ -1,4 +1,4 @@
-"""A Pusher client for tests: it sends exactly what it is told and nothing by itself."""
+"""A Pusher client for tests: it sends what a test sends and nothing by itself."""
 
 from __future__ import annotations
 

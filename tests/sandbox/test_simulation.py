@@ -16,7 +16,7 @@ from bridge.sandbox.simulation import Emission
 
 
 class _Publisher:
-    """Keeps what is published and when; takes as long as it is told."""
+    """Keeps what is published and when; takes as long as a test sets."""
 
     def __init__(self, **options: Any) -> None:
         self.emissions: list[tuple[float, Emission]] = []

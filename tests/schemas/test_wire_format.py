@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import trio
 
-from bridge.errors import (
-    ExitCode,
-    RegistryUnknownSchemaError,
-)
+from bridge.errors import ExitCode, RegistryUnknownSchemaError
 from bridge.events.record import Record
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
@@ -28,34 +23,18 @@ from tests.kafka.relay.relaying import (
 )
 from tests.kit.broker import KafkaBroker
 from tests.kit.registry import RegistryServer
+from tests.rules.intake import status
 from tests.schemas.scripted import made
 
 
 _DOCS = Path(__file__).parents[2] / "docs" / "schema-registry.md"
 
 
-def jobs(topic: str, count: int, first: int = 0) -> list[Record]:
-    """Make job events, each of a job of its own."""
-    return [
-        _record(topic, number, _value(number)) for number in range(first, first + count)
-    ]
-
-
-def _value(number: int) -> dict[str, Any]:
-    return {
-        "request_id": f"job-{number}",
-        "status": "in_progress",
-        "preview": None,
-        "result_url": None,
-        "progress": "45.50",
-    }
-
-
-def _record(topic: str, number: int, value: object) -> Record:
+def _record(topic: str, number: int, preview: str | None = None) -> Record:
     return Record(
         topic=topic,
         key=b"job-%d" % number,
-        value=json.dumps(value).encode(),
+        value=status(request_id=f"job-{number}", preview=preview).encode(),
         received_at_us=time.time_ns() // 1000,
         envelope=ENVELOPE,
     )
@@ -68,7 +47,7 @@ async def test_a_refused_records_dead_letter_is_without_prefix(
     narrow = f"{topic.name}.narrow"
     kafka.create_topic(narrow, 1, {"max.message.bytes": "2000"})
     framing = made(registry.url, narrow, register=True)
-    large = _value(0) | {"preview": "x" * 3_000}
+    large, small = _record(narrow, 0, "x" * 3_000), _record(narrow, 1)
     try:
         async with rig(
             settings_for(topic),
@@ -77,7 +56,7 @@ async def test_a_refused_records_dead_letter_is_without_prefix(
             dead_letter_topic=topic.dead_letter,
             wire_format=framing,
         ) as running:
-            running.outbox.offer([_record(narrow, 0, large), *jobs(narrow, 1, first=1)])
+            running.outbox.offer([large, small])
             await running.all_sent(topic.dead_letter, 1)
             await running.all_sent(narrow, 1)
         (kept,) = await read_back(topic, narrow)
@@ -85,9 +64,9 @@ async def test_a_refused_records_dead_letter_is_without_prefix(
         kafka.delete_topics(narrow)
 
     (dead,) = await read_back(topic, topic.dead_letter)
-    assert json.loads(dead.value or b"") == large
+    assert dead.value == large.value
     assert dead.headers["bridge_reason"] == b"refused_by_broker"
-    assert json.loads((kept.value or b"")[5:]) == _value(1)
+    assert (kept.value or b"")[5:] == small.value
 
 
 async def test_a_first_start_that_the_registry_refuses_ends_if_nothing_waits(
@@ -122,7 +101,7 @@ async def test_the_program_of_the_docs_reads_jobs(
     async with rig(
         settings_for(topic), [topic.name], tmp_path, wire_format=framing
     ) as running:
-        running.outbox.offer(jobs(topic.name, 3))
+        running.outbox.offer([_record(topic.name, number) for number in range(3)])
         await running.all_sent(topic.name, 3)
 
     async with trio.open_nursery() as nursery:

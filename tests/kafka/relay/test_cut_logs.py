@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 import structlog
 import trio
+from confluent_kafka import TopicPartition
 
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.relaying import (
+    DEADLINE_SECONDS,
     JOBS,
     Rig,
     alter,
@@ -25,6 +27,7 @@ from tests.kafka.relay.relaying import (
     opened,
     read_back,
     rig,
+    send_nothing,
     sending,
     settings_for,
     speed_up_cleaner,
@@ -32,7 +35,7 @@ from tests.kafka.relay.relaying import (
     write_foreign,
 )
 from tests.kit import reader
-from tests.kit.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker, admin_of
 from tests.kit.kafka import KafkaServer
 
 
@@ -60,6 +63,63 @@ async def looked_again(
     assert running.relay.statistics.producer_recycles > failed
 
 
+def placed(topic: Topic, numbers: range) -> Counter[int]:
+    """Count the events of each partition."""
+    where = partitioner(topic.partitions)
+    return Counter(where(b"job-%d" % (number % JOBS)) for number in numbers)
+
+
+async def check_rest(topic: Topic, gone: Mapping[int, int]) -> list[int]:
+    """Assert that sequences go on behind what is gone; give the events there."""
+    there = await read_back(topic)
+    records = [one for one in there if "bridge_outbox" in one.headers]
+    assert not any("bridge_anomaly" in one.headers for one in records)
+    for partition in range(topic.partitions):
+        lane = [one for one in records if one.partition == partition]
+        first = gone[partition] + 1
+        expected = list(range(first, first + len(lane)))
+        assert [int(one.headers["bridge_sequence"]) for one in lane] == expected
+    return sorted(numbers_of(records))
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+async def test_a_head_that_was_deleted_is_no_cut(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """Up to the middle or the very end: what was delivered stays delivered."""
+    admin, gone = admin_of(topic.bootstrap_servers), dict.fromkeys(range(3), 0)
+
+    def delete_head(numbers: range) -> None:
+        for partition, count in placed(topic, numbers).items():
+            gone[partition] = int(count * share)
+            place = TopicPartition(topic.name, partition, gone[partition])
+            for future in admin.delete_records([place]).values():
+                future.result(DEADLINE_SECONDS)
+
+    with nothing_is_called_lost():
+        async with sending(topic, tmp_path) as running:
+            running.offer(topic.name, range(120))
+            await running.all_sent(topic.name, 120)
+            await trio.to_thread.run_sync(delete_head, range(120))
+            await looked_again(running, topic, monkeypatch, range(120, 200))
+            await trio.to_thread.run_sync(delete_head, range(200))
+            await running.drain()
+        async with sending(topic, tmp_path) as running:
+            await feed(running, topic, 100, first=200)
+            await running.all_sent(topic.name, 100)
+            assert running.relay.statistics.resumed == {}
+    await check_rest(topic, gone)
+
+
+async def recreate(kafka: KafkaBroker, topic: Topic, *, others: bool) -> None:
+    """Delete the topic and make it again; others may write to it at once."""
+    await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
+    await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
+    for partition in range(topic.partitions) if others else ():
+        # Beyond the offsets that the partitions have come to.
+        await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
+
+
 @pytest.mark.parametrize("others", [False, True])
 @pytest.mark.timeout(90)
 async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
@@ -77,13 +137,7 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             await running.nothing_waits()
-            await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
-            await trio.to_thread.run_sync(
-                kafka.create_topic, topic.name, topic.partitions
-            )
-            for partition in range(topic.partitions) if others else ():
-                # Beyond the offsets that the partitions have come to.
-                await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
+            await recreate(kafka, topic, others=others)
             await feed(running, topic, 80, first=120)
             await running.all_sent(topic.name, 200)
             await looked_again(running, topic, monkeypatch, range(200, 240))
@@ -92,17 +146,39 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
             assert running.counted("resent") == {}
             assert running.errors == []
     assert events.count("topic.recreated") >= 1
-    there = await read_back(topic)
-    records = [one for one in there if "bridge_outbox" in one.headers]
-    assert not any("bridge_anomaly" in one.headers for one in records)
-    assert sorted(numbers_of(records)) == list(range(120, 240))
-    where = partitioner(topic.partitions)
-    before = Counter(where(b"job-%d" % (number % JOBS)) for number in range(120))
-    for partition in range(topic.partitions):
-        lane = [one for one in records if one.partition == partition]
-        first = before[partition] + 1
-        expected = list(range(first, first + len(lane)))
-        assert [int(one.headers["bridge_sequence"]) for one in lane] == expected
+    rest = await check_rest(topic, placed(topic, range(120)))
+    assert rest == list(range(120, 240))
+
+
+@pytest.mark.parametrize("others", [False, True])
+@pytest.mark.timeout(90)
+async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
+    kafka: KafkaBroker,
+    topic: Topic,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    others: bool,
+) -> None:
+    """Rows that waited go to the new topic; sequences go on where they were."""
+    async with sending(topic, tmp_path) as running:
+        running.offer(topic.name, range(120))
+        await running.nothing_waits()
+        send_nothing(monkeypatch)
+        running.offer(topic.name, range(120, 160))
+        await running.committed(160)
+    monkeypatch.undo()
+    await recreate(kafka, topic, others=others)
+    with nothing_is_called_lost() as events:
+        for first in (160, 200):
+            async with sending(topic, tmp_path) as running:
+                await feed(running, topic, 40, first=first)
+                await running.nothing_waits()
+                assert running.counted("resent") == {}
+                assert running.relay.statistics.resumed == {}
+    assert events.count("topic.recreated") == 1
+    rest = await check_rest(topic, placed(topic, range(120)))
+    assert rest == list(range(120, 240))
 
 
 @pytest.mark.timeout(120)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 import structlog
 import trio
 
+from bridge.kafka.producer import Producer
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import hide_leader
@@ -68,6 +70,34 @@ async def test_a_leader_that_is_lost_delays_its_own_keys_alone(
     told = [line for line in lines if line["event"] == "topic.without_leader"]
     assert [line["partitions"] for line in told] == [[1]]
     check_topic(await read_back(topic), range(count))
+
+
+@pytest.mark.parametrize("delivery", DELIVERIES)
+async def test_another_leader_has_the_log_read_again(
+    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delivery: Delivery
+) -> None:
+    """It may lack what the one before acknowledged; nothing is sent twice."""
+    run = partial(rig, settings_for(topic), [topic.name], tmp_path, delivery=delivery)
+    with structlog.testing.capture_logs() as lines:
+        async with run() as running:
+            await opened(running)
+            await feed(running, topic, 100)
+            await running.all_sent(topic.name, 100)
+            left = [99]
+            leads = Producer.leader
+
+            def lead(self: Producer, topic: str, partition: int) -> int | None:
+                if partition == 2 and left:
+                    return left.pop()
+                return leads(self, topic, partition)
+
+            monkeypatch.setattr(Producer, "leader", lead)
+            await feed(running, topic, 100, first=100)
+            await running.all_sent(topic.name, 200)
+            assert running.counted("resent") == {}
+    told = [line["reason"] for line in lines if line["event"] == "partitions.reopen"]
+    assert told == ["a partition's leader has changed"]
+    check_topic(await read_back(topic), range(200))
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
