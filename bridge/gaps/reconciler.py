@@ -261,8 +261,8 @@ class Reconciler:
             for one in self._ledger.unresolved(client_id)
             if one.gap.gap_id not in account.listening
         ]
-        untils = [gap.until_us for gap in gaps]
-        account.until_us = untils[-1] if untils else 0
+        ends_us = [gap.until_us for gap in gaps]
+        account.until_us = ends_us[-1] if ends_us else 0
         jobs = await trio.to_thread.run_sync(self._outbox.jobs.of, account.ce_source)
         await self._renew_checks(account, jobs, gaps)
         # How many jobs each gap is the first to wait for, or not to know the fate of.
@@ -273,8 +273,8 @@ class Reconciler:
             if number % _PORTION == 0:
                 await trio.lowlevel.checkpoint()
             alive_us, determined_us = self._known_us(account, job)
-            unknown[bisect_right(untils, alive_us)] += 1
-            pending[bisect_right(untils, determined_us)] += 1
+            unknown[bisect_right(ends_us, alive_us)] += 1
+            pending[bisect_right(ends_us, determined_us)] += 1
             for purpose in Purpose:
                 if self._is_wanted(purpose, account, job):
                     plan.append(self._entry(purpose, account, job))
