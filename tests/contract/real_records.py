@@ -18,14 +18,14 @@ from bridge.events import dead_letter
 from bridge.events import header_names as names
 from bridge.events.intake import strip_preview
 from bridge.events.record import Origin, Record, StoredRecord
+from bridge.gaps.gap import GapCause
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.reader import ConsumedRecord
-from bridge.gaps.gap import GapCause
 from bridge.replay.shaping import Shaping
 from bridge.settings import Settings
 from bridge.tracing.sdk import Tracing
-from tests.outbox.making import judged
 from tests.gaps.books import NOW_US, Books
+from tests.outbox.making import judged
 from tests.rules.images import KINDS, data_uri, image
 from tests.rules.intake import Outlet, status
 
@@ -109,7 +109,8 @@ def _of_gaps() -> Iterator[Record]:
     for cause in GapCause:
         gap_id = books.ledger.open("42", cause, NOW_US, close_code=1006)
         books.ledger.close(gap_id, NOW_US + 1)
-    books.ledger.open("42", GapCause.STOPPED, None, jobs_in_flight=3)
+    books.jobs_in_flight["42"] = 3
+    books.ledger.open("42", GapCause.STOPPED, None)
     yield from books.records
 
 

@@ -47,7 +47,8 @@ class Standstill:
     def __init__(self, directory: OutboxDirectory, buffer_bytes: int) -> None:
         settings = OutboxSettings(dir=directory.path, buffer_bytes=buffer_bytes)
         self.losses: list[Loss] = []
-        self.outbox = Outbox(directory, settings, on_loss=self.losses.append)
+        self.outbox = Outbox(directory, settings)
+        self.outbox.on_loss = self.losses.append
         self.pause = BackpressureGate(lambda: self.outbox.is_crowded).wait
         open_topics(self.outbox, "jobs")
 
