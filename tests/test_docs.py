@@ -58,15 +58,13 @@ def _logged() -> Iterator[str]:
     """Give every event that a room of the service logs, however it is called."""
     rooms = (
         "board",
+        "gaps",
         "http",
         "kafka",
         "outbox",
         "pusher",
-        "reconciliation",
-        "recovery",
-        "registry",
+        "schemas",
         "settings",
-        "webhooks",
     )
     files = [path for room in rooms for path in (_ROOT / "bridge" / room).rglob("*.py")]
     for path in [*files, _ROOT / "bridge" / "service.py"]:
