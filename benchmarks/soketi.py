@@ -1,9 +1,9 @@
 """
 A real soketi as a source of events, which are published through its HTTP API.
 
-Owns the requests, their pace and what soketi said to each. Those of a flood are made
-and signed before the clock starts. Each of a few connections has jobs of its own and
-one request underway, so that a job's events keep their order; nothing is sent twice.
+Each of a few connections has jobs of its own and one request underway, so that a job's
+events keep their order; nothing is sent twice. A flood's requests are made and signed
+before the clock starts.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from itertools import islice
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from benchmarks.orders import OrderError
-from benchmarks.traffic import CHANNEL, EVENT, Traffic
-from benchmarks.upstream import Emission, Upstream
+from benchmarks.load import CHANNEL, CLIENT_ID, EVENT, Traffic, ask
+from benchmarks.program import RunError
+from tests.kit.dryapi import DryApi
 from tests.kit.publisher import Soketi
+from tests.kit.soketi import SoketiServer
 
-
-__all__ = ["Attempt", "SoketiSource"]
 
 # More didn't make it faster: soketi is one thread.
 _CONNECTIONS = 4
@@ -33,28 +32,18 @@ _CONNECTIONS = 4
 _BATCH = 10
 
 _HTTP_SECONDS = 10.0
-_LOOK_SECONDS = 0.01
-_SUBSCRIBE_SECONDS = 20.0
 
 
 class Attempt(NamedTuple):
-    """
-    One event that was to be published; times are seconds since the epoch.
+    """One event that was to be published; times are seconds since the epoch."""
 
-    Attributes:
-        event: Which of its traffic's, from 0.
-        begun: When its request went out.
-        ended: When soketi's answer came, or the request broke.
-        taken: Whether soketi took it; None for one that it may have taken.
-    """
-
-    event: int
-    begun: float
-    ended: float
-    taken: bool | None
+    event: int  # which of its traffic's, from 0
+    begun: float  # when its request was sent
+    ended: float  # when soketi's answer came, or the request broke
+    taken: bool | None  # whether soketi accepted it; None if it may have
 
 
-class _Request(NamedTuple):
+class Request(NamedTuple):
     """One call, and which events it publishes."""
 
     events: Sequence[int]
@@ -63,50 +52,29 @@ class _Request(NamedTuple):
 
 
 class SoketiSource:
-    """
-    A soketi that runs.
+    """A soketi that runs, and `api_url`, where its channels are signed."""
 
-    Args:
-        soketi: It.
-        api_url: Who signs for its channels.
-    """
+    name = "a real soketi"
 
     def __init__(self, soketi: Soketi, api_url: str) -> None:
-        self._soketi = soketi
-        self._api_url = api_url
+        self.soketi = soketi
+        self.pusher_url = soketi.url
+        self.app_key = soketi.app.key
+        self.api_url = api_url
+        port = urlsplit(soketi.http_url).port
+        assert port is not None
+        self._port = port
 
-    @property
-    def upstream(self) -> Upstream:
-        """What contenders are told of it."""
-        return Upstream(self._soketi.url, self._api_url, self._soketi.app.key)
-
-    def wait_subscribed(self, count: int = 1) -> None:
-        """
-        Wait until exactly so many clients are subscribed.
-
-        Raises:
-            OrderError: They weren't in time.
-        """
-        deadline = time.monotonic() + _SUBSCRIBE_SECONDS
-        while self.subscribed() != count:
-            if time.monotonic() > deadline:
-                raise OrderError(f"not {count} subscribed at soketi in time")
-            time.sleep(_LOOK_SECONDS)
+    def subscribed(self) -> int:
+        """Count the clients that are subscribed; RunError if soketi doesn't answer."""
+        return int(
+            ask(self._port, self.soketi.sign_count(CHANNEL))["subscription_count"]
+        )
 
     def emit(
         self, traffic: Traffic, rate: float | None, deadline_seconds: float
-    ) -> Emission:
-        """
-        Have events published and wait until they are.
-
-        Args:
-            traffic: The events.
-            rate: Events a second; None for as fast as soketi takes them.
-            deadline_seconds: How long that may take.
-
-        Raises:
-            OrderError: soketi didn't take all of them in time.
-        """
+    ) -> list[int]:
+        """Publish events as `Firehose.emit` writes them; RunError if soketi refuses."""
         deadline = time.monotonic() + deadline_seconds
         attempts = self.publish(
             traffic,
@@ -117,19 +85,11 @@ class SoketiSource:
         )
         taken = sum(attempt.taken is True for attempt in attempts)
         if taken < traffic.events:
-            raise OrderError(f"soketi took {taken:,} of {traffic.events:,} events")
-        # Whoever is interrupted between two clocks reads too little.
+            raise RunError(f"soketi accepted {taken:,} of {traffic.events:,} events")
+        # An interruption between the two clocks makes the difference too small.
         since_boot_ns = max(time.monotonic_ns() - time.time_ns() for _ in range(5))
-
-        def stamp(moment: float) -> int:
-            return int(moment * 1e9) + since_boot_ns
-
-        by_index = sorted(attempts)
-        return Emission(
-            started_ns=stamp(min(attempt.begun for attempt in attempts)),
-            written_ns=stamp(max(attempt.ended for attempt in attempts)),
-            stamps_ns=[] if rate is None else [stamp(each.begun) for each in by_index],
-        )
+        stamps_ns = [int(each.begun * 1e9) + since_boot_ns for each in sorted(attempts)]
+        return [min(stamps_ns)] if rate is None else stamps_ns
 
     def publish(
         self,
@@ -140,88 +100,68 @@ class SoketiSource:
         size: int = _BATCH,
     ) -> list[Attempt]:
         """
-        Publish events, whatever becomes of soketi, and tell what it said to each.
+        Publish events even while soketi is away, and note its answer to each.
 
-        Args:
-            traffic: The events, of one account.
-            rate: Events a second; None for as fast as soketi takes them.
-            going: Whether to go on; asked before each request.
-            size: How many events go in a request, up to ten.
-
-        Returns:
-            Those that were tried, by connection.
+        `going` says before each request whether to go on; `size` is the number of
+        events a request, up to ten.
         """
-        lanes: list[Iterable[_Request]] = [
-            self._requests(traffic, lane, size) for lane in range(_CONNECTIONS)
+
+        def lane(number: int) -> Iterator[tuple[int, str]]:
+            for index, payload in enumerate(traffic.payloads()):
+                if index % traffic.jobs % _CONNECTIONS == number:
+                    yield index, payload
+
+        lanes: list[Iterable[Request]] = [
+            self.requests(lane(number), size) for number in range(_CONNECTIONS)
         ]
         if rate is None:
             lanes = list(map(list, lanes))
-        began = time.monotonic()
-
-        def run(requests: Iterable[_Request]) -> list[Attempt]:
-            attempts: list[Attempt] = []
-            with closing(self._connect()) as connection:
-                for request in requests:
-                    if rate is not None:
-                        due = began + request.events[-1] / rate
-                        time.sleep(max(due - time.monotonic(), 0.0))
-                    if not going():
-                        break
-                    begun = time.time()
-                    taken = _post(connection, request)
-                    ended = time.time()
-                    attempts += [
-                        Attempt(event, begun, ended, taken) for event in request.events
-                    ]
-            return attempts
-
         with ThreadPoolExecutor(_CONNECTIONS) as pool:
-            return [attempt for done in pool.map(run, lanes) for attempt in done]
+            sent = pool.map(lambda each: list(self.send(each, rate, going)), lanes)
+            return [attempt for attempts in sent for attempt in attempts]
 
-    def _requests(self, traffic: Traffic, lane: int, size: int) -> Iterator[_Request]:
-        """Make the requests of one connection, which has jobs of its own."""
-        events = (
-            (index, {"name": EVENT, "channel": CHANNEL, "data": payload})
-            for index, payload in enumerate(traffic.payloads())
-            if index % traffic.jobs % _CONNECTIONS == lane
+    def requests(
+        self, payloads: Iterable[tuple[int, str]], size: int = _BATCH
+    ) -> Iterator[Request]:
+        """Make and sign the requests that publish numbered payloads."""
+        numbered = iter(payloads)
+        path = f"/apps/{self.soketi.app.id}/batch_events"
+        while pairs := list(islice(numbered, size)):
+            batch = [{"name": EVENT, "channel": CHANNEL, "data": p} for _, p in pairs]
+            body = json.dumps({"batch": batch}).encode()
+            signed = self.soketi.sign_request(path, body)
+            yield Request([index for index, _ in pairs], signed, body)
+
+    def send(
+        self, requests: Iterable[Request], rate: float | None, going: Callable[[], bool]
+    ) -> Iterator[Attempt]:
+        """Send requests over one connection, each when its last event is due."""
+        began = time.monotonic()
+        # It is opened by its first request.
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self._port, timeout=_HTTP_SECONDS
         )
-        path = f"/apps/{self._soketi.app.id}/batch_events"
-        while batch := list(islice(events, size)):
-            body = json.dumps({"batch": [event for _, event in batch]}).encode()
-            signed = self._soketi.sign_request(path, body)
-            yield _Request([index for index, _ in batch], signed, body)
-
-    def _connect(self) -> http.client.HTTPConnection:
-        """Give a connection that is made with its first request."""
-        parts = urlsplit(self._soketi.http_url)
-        assert parts.hostname is not None
-        return http.client.HTTPConnection(
-            parts.hostname, parts.port, timeout=_HTTP_SECONDS
-        )
-
-    def subscribed(self) -> int:
-        """
-        Tell how many clients are subscribed.
-
-        Raises:
-            OrderError: soketi doesn't answer.
-        """
-        with closing(self._connect()) as connection:
-            try:
-                connection.request("GET", self._soketi.sign_count(CHANNEL))
-                count: int = json.load(connection.getresponse())["subscription_count"]
-            except (OSError, http.client.HTTPException, KeyError, ValueError) as error:
-                raise OrderError(f"soketi gave no number: {error}") from error
-        return count
+        with closing(connection):
+            for request in requests:
+                if rate is not None:
+                    due = began + request.events[-1] / rate
+                    time.sleep(max(due - time.monotonic(), 0.0))
+                if not going():
+                    return
+                begun = time.time()
+                taken = _post(connection, request)
+                ended = time.time()
+                for event in request.events:
+                    yield Attempt(event, begun, ended, taken)
 
 
-def _post(connection: http.client.HTTPConnection, request: _Request) -> bool | None:
-    """Send a request; None if soketi may have taken it and couldn't say so."""
+def _post(connection: http.client.HTTPConnection, request: Request) -> bool | None:
+    """Send a request; None if soketi may have accepted it and couldn't answer."""
     try:
         if connection.sock is None:
             connection.connect()
     except OSError:
-        return False  # nobody is there
+        return False  # no server is there
     try:
         connection.request(
             "POST", request.path, request.body, {"Content-Type": "application/json"}
@@ -232,3 +172,14 @@ def _post(connection: http.client.HTTPConnection, request: _Request) -> bool | N
         connection.close()
         return None
     return answer.status == http.client.OK and json.loads(content).get("ok") is True
+
+
+@contextmanager
+def soketi_running() -> Iterator[tuple[SoketiServer, SoketiSource]]:
+    """Run a soketi, and a fake dryAPI that signs for its channels, inside the block."""
+    with (
+        SoketiServer() as soketi,
+        # The token that every contender is given.
+        DryApi(soketi, {CLIENT_ID: "any"}).serving() as dryapi,
+    ):
+        yield soketi, SoketiSource(soketi, dryapi.url)

@@ -1,9 +1,9 @@
 """
 How fast `bridge verify` reads a large topic, its processor time and its memory.
 
-A program: `python -m benchmarks.verify [RECORDS] [--record-bytes N]`. It fills a topic
-with records that have a bridge's headers, verifies it with the command, and shows the
-command's rate, also by processor time, and its resident memory at each tenth.
+`python -m benchmarks.verify [RECORDS] [--record-bytes N]` fills a topic with records
+that have a bridge's headers, verifies it with the command, and prints the command's
+rate, also by processor time, and its resident memory at each tenth.
 """
 
 from __future__ import annotations
@@ -13,20 +13,54 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 
 import msgspec
 import psutil
 from confluent_kafka import Producer
 
-from tests.kit.broker import KafkaBroker, existing_kafka
-from tests.kit.kafka import KafkaServer
+from benchmarks.program import RunError, conclude, count
+from benchmarks.run import PARTITIONS, kafka_running
+from tests.kit.broker import KafkaBroker
 
 
-_PARTITIONS = 6
 _EVENTS_OF_A_JOB = 8
 _FLUSH_SECONDS = 120.0
 _SAMPLE_SECONDS = 0.5
 _MIB = 1 << 20
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Fill, verify, print; the exit code is 1 for findings, or if Kafka failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.verify", description="Measure `bridge verify`."
+    )
+    parser.add_argument("records", type=count, nargs="?", default=1_000_000)
+    parser.add_argument("--record-bytes", type=count, default=300)
+    options = parser.parse_args(arguments)
+    return conclude(
+        "benchmarks.verify", lambda: _measure(options.records, options.record_bytes)
+    )
+
+
+def _measure(records: int, record_bytes: int) -> int:
+    topic = f"verify-{uuid.uuid4().hex[:8]}"
+    with kafka_running() as (broker, _):
+        broker.create_topic(topic, PARTITIONS)
+        began = time.monotonic()
+        _fill(broker, topic, records, record_bytes)
+        print(f"filled with {records:,} records in {time.monotonic() - began:.1f} s")
+        encoded, cpu, resident = _verify(broker, topic)
+    report = msgspec.json.decode(encoded)
+    rate = report["records"] / report["seconds"]
+    print(
+        f"{report['records']:,} records in {report['seconds']:.1f} s: {rate:,.0f}/s,"
+        f" {report['records'] / cpu:,.0f} a CPU second;"
+        f" findings: {report['counts'] or 'none'}"
+    )
+    tenths = [f"{resident[len(resident) * n // 10] / _MIB:.1f}" for n in range(10)]
+    print(f"MiB: {' '.join(tenths)}; most: {max(resident) / _MIB:.1f}")
+    return 1 if report["counts"] or report["records"] != records else 0
 
 
 def _fill(broker: KafkaBroker, topic: str, records: int, record_bytes: int) -> None:
@@ -41,10 +75,10 @@ def _fill(broker: KafkaBroker, topic: str, records: int, record_bytes: int) -> N
     )
     outbox, incarnation = str(uuid.uuid4()).encode(), uuid.uuid4().hex[:16]
     value = b"x" * record_bytes
-    sequences = [0] * _PARTITIONS
+    sequences = [0] * PARTITIONS
     for number in range(records):
         job = number // _EVENTS_OF_A_JOB
-        partition = job % _PARTITIONS
+        partition = job % PARTITIONS
         sequences[partition] += 1
         headers: list[tuple[str, str | bytes | None]] = [
             ("ce_specversion", b"1.0"),
@@ -68,7 +102,7 @@ def _fill(broker: KafkaBroker, topic: str, records: int, record_bytes: int) -> N
         if number % 10_000 == 0:
             producer.poll(0)
     if producer.flush(_FLUSH_SECONDS):
-        sys.exit("Kafka didn't take all records")
+        raise RunError("Kafka didn't accept all records")
 
 
 def _verify(broker: KafkaBroker, topic: str) -> tuple[bytes, float, list[int]]:
@@ -87,37 +121,5 @@ def _verify(broker: KafkaBroker, topic: str) -> tuple[bytes, float, list[int]]:
         return child.stdout.read(), cpu, resident
 
 
-def _measure(broker: KafkaBroker, records: int, record_bytes: int) -> None:
-    topic = f"verify-{uuid.uuid4().hex[:8]}"
-    broker.create_topic(topic, _PARTITIONS)
-    began = time.monotonic()
-    _fill(broker, topic, records, record_bytes)
-    print(f"filled with {records:,} records in {time.monotonic() - began:.1f} s")
-    encoded, cpu, resident = _verify(broker, topic)
-    report = msgspec.json.decode(encoded)
-    rate = report["records"] / report["seconds"]
-    print(
-        f"{report['records']:,} records in {report['seconds']:.1f} s: {rate:,.0f}/s,"
-        f" {report['records'] / cpu:,.0f} a CPU second;"
-        f" findings: {report['counts'] or 'none'}"
-    )
-    tenths = [resident[len(resident) * part // 10] for part in range(10)]
-    print("MiB:", " ".join(f"{one / _MIB:.1f}" for one in tenths))
-    print(f"most: {max(resident) / _MIB:.1f} MiB")
-
-
-def main() -> None:
-    """Fill, verify, show."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("records", type=int, nargs="?", default=1_000_000)
-    parser.add_argument("--record-bytes", type=int, default=300)
-    options = parser.parse_args()
-    if (broker := existing_kafka()) is not None:
-        _measure(broker, options.records, options.record_bytes)
-        return
-    with KafkaServer() as server:
-        _measure(server, options.records, options.record_bytes)
-
-
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

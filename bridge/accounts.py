@@ -120,7 +120,7 @@ class Accounts:
         client = ApiClient(
             settings.api_url,
             account.api_token,
-            timeout_seconds=settings.pusher.authorization_timeout_seconds,
+            timeout_seconds=settings.pusher.timeout_seconds,
             tls=self._tls.current,
         )
         authorizer = Authorizer(client, app_key=settings.pusher.app_key)
@@ -132,7 +132,7 @@ class Accounts:
             previews=settings.previews,
             preview_topic=settings.preview_topic,
             max_value_bytes=settings.limits.event_bytes,
-            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            max_dead_letter_bytes=settings.limits.event_bytes,
             max_preview_bytes=settings.limits.preview_bytes,
         )
 

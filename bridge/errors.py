@@ -1,51 +1,20 @@
 """
 Every error that the bridge raises on purpose.
 
-A docstring here says what whoever catches the error must do. Errors carry
-their data as attributes, so that no caller parses a message. Errors of
-libraries are translated where a library is spoken to and nowhere else.
+A docstring says what the code that catches the error does. Errors carry their data as
+attributes, so that no caller parses a message. Errors of libraries are translated
+where the library is called, and nowhere else.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-
-
-__all__ = [
-    "AuthorizationError",
-    "BridgeError",
-    "ConfigError",
-    "ConnectError",
-    "ConnectionLostError",
-    "DeadLetterReason",
-    "ExitCode",
-    "InvalidAnswerError",
-    "InvalidEventError",
-    "InvalidPreviewError",
-    "KafkaError",
-    "KafkaFencedError",
-    "KafkaRefusedError",
-    "KafkaUnreachableError",
-    "LateEventError",
-    "ListenError",
-    "MessageTooLargeError",
-    "OutboxDamagedError",
-    "OutboxDirectoryError",
-    "OutboxError",
-    "OutboxFormatError",
-    "OutboxFullError",
-    "OutboxLockedError",
-    "ProtocolError",
-    "RefusedError",
-    "RegistryRefusedError",
-    "RegistryUnknownSchemaError",
-    "RegistryUnreachableError",
-    "SessionError",
-]
+from typing import ClassVar
 
 
 class ExitCode(IntEnum):
-    """What the process tells its parent when it ends."""
+    """The process's exit code."""
 
     CLEAN = 0
     FAILED = 1
@@ -55,7 +24,7 @@ class ExitCode(IntEnum):
 
 
 class DeadLetterReason(StrEnum):
-    """Why an event is no record on `jobs`: header `bridge_reason` and a label."""
+    """Why an event isn't a record on `jobs`: header `bridge_reason` and a label."""
 
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
@@ -69,15 +38,25 @@ class DeadLetterReason(StrEnum):
     INVALID_PREVIEW = "invalid_preview"
 
 
+@dataclass(eq=False, repr=False)
 class BridgeError(Exception):
     """
-    Base of all errors below: report its message, never a traceback.
+    Base of all errors below: report its text, never a traceback.
 
     Attributes:
-        exit_code: What the process exits with if nobody handles the error.
+        message: What happened, without a period at its end.
+        hint: What an operator can do about it, a sentence or two without the last
+            period; empty where there is nothing to say.
+        exit_code: The process's exit code if nothing handles the error.
     """
 
-    exit_code: ExitCode = ExitCode.FAILED
+    message: str
+    hint: str = field(default="", kw_only=True)
+    exit_code: ClassVar[ExitCode] = ExitCode.FAILED
+
+    def __str__(self) -> str:
+        """Give the message with the hint."""
+        return f"{self.message}. {self.hint}" if self.hint else self.message
 
 
 class ConfigError(BridgeError):
@@ -86,56 +65,52 @@ class ConfigError(BridgeError):
     exit_code = ExitCode.USAGE
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ListenError(BridgeError):
     """
-    A port of the bridge's own can't be opened: say so and exit.
+    A port of the bridge's own can't be opened: print the message and exit.
 
     Attributes:
         listen: The address as it was set.
     """
 
     exit_code = ExitCode.USAGE
-
-    def __init__(self, message: str, *, listen: str) -> None:
-        super().__init__(message)
-        self.listen = listen
+    listen: str
 
 
 class SessionError(BridgeError):
-    """The Pusher session ended or could not begin: see the subclass."""
+    """The Pusher session ended or could not start: see the subclass."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ConnectError(SessionError):
     """
-    No connection came about: back off and try again.
+    No connection could be made: back off and try again.
 
     Attributes:
         status: The HTTP status of a refused upgrade, if there was one.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
-        super().__init__(message)
-        self.status = status
+    status: int | None = None
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ConnectionLostError(SessionError):
     """
-    A connection ended: judge it by its code, back off and try again.
+    A connection ended: classify it by its code, back off and try again.
 
     Attributes:
         code: The WebSocket close code; None for an end without close frame.
     """
 
-    def __init__(self, message: str, *, code: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
+    code: int | None = None
 
 
 class MessageTooLargeError(ConnectionLostError):
     """
     A message above `pusher.max_message_bytes` ended the connection: as above.
 
-    The message is lost, and whatever comes until the next subscription.
+    The message is lost, and so is everything until the next subscription.
     """
 
 
@@ -143,91 +118,65 @@ class ProtocolError(SessionError):
     """The server broke the protocol: drop the connection and try again."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class RefusedError(SessionError):
     """
     DryAPI refuses for good: end a start that never worked, else retry slowly.
 
     Attributes:
-        code: The Pusher code or HTTP status that said so.
+        code: The Pusher code or HTTP status of the refusal.
     """
 
     exit_code = ExitCode.REFUSED_BY_DRYAPI
-
-    def __init__(self, message: str, *, code: int | None = None) -> None:
-        super().__init__(message)
-        self.code = code
+    code: int | None = None
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class AuthorizationError(SessionError):
     """
     The auth endpoint gave no signature: retry, unless `terminal`.
 
     Attributes:
-        status: The HTTP status, if an answer came.
+        status: The HTTP status, if there was a response.
         retry_after_seconds: How long the endpoint asks to wait.
         terminal: Whether another try with the same token is pointless.
     """
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        retry_after_seconds: float | None = None,
-        terminal: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after_seconds = retry_after_seconds
-        self.terminal = terminal
+    status: int | None = None
+    retry_after_seconds: float | None = None
+    terminal: bool = False
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidEventError(BridgeError):
     """
-    An event doesn't conform: send it to the dead letters, the session lives.
+    An event doesn't conform: send it to the dead letters, the session goes on.
 
     Attributes:
-        reason: The closed vocabulary's word for it.
-        original: The bytes of the event as they came.
+        reason: Why, from the closed vocabulary.
+        original: The bytes of the event as they were received.
         request_id: The job, where one could be found.
     """
 
-    def __init__(
-        self,
-        reason: DeadLetterReason,
-        message: str,
-        *,
-        original: bytes,
-        request_id: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.original = original
-        self.request_id = request_id
+    reason: DeadLetterReason
+    original: bytes
+    request_id: str | None = None
 
 
 class InvalidPreviewError(InvalidEventError):
-    """
-    A preview alone can't go to its topic: its event goes out without it.
-
-    `original` is the preview's text.
-    """
+    """A preview (`original`) can't be sent: its event is published without it."""
 
 
 class InvalidAnswerError(BridgeError):
     """
-    An answer of the status endpoint isn't one: count it, the job stays as it was.
+    The status endpoint's response isn't valid: count it, the job is unchanged.
 
     The message names members and types, never contents.
     """
 
 
 class LateEventError(BridgeError):
-    """
-    An event comes after its job's last record: send it to the dead letters.
-
-    It is named there and never raised: who finds it goes on with the next record.
-    """
+    """An event after its job's terminal record: a dead letter's header, not raised."""
 
 
 class OutboxError(BridgeError):
@@ -235,24 +184,22 @@ class OutboxError(BridgeError):
 
 
 class OutboxDirectoryError(OutboxError):
-    """The outbox directory can't be used: say so and exit."""
+    """The outbox directory can't be used: print the message and exit."""
 
     exit_code = ExitCode.USAGE
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class OutboxLockedError(OutboxError):
     """
-    Another process holds the outbox: say which one and exit.
+    Another process holds the outbox: print the message and exit.
 
     Attributes:
         pid: The holder's process id, if it could be read.
     """
 
     exit_code = ExitCode.USAGE
-
-    def __init__(self, message: str, *, pid: int | None = None) -> None:
-        super().__init__(message)
-        self.pid = pid
+    pid: int | None = None
 
 
 class OutboxFullError(OutboxError):
@@ -265,9 +212,9 @@ class OutboxFormatError(OutboxError):
 
 class OutboxDamagedError(OutboxError):
     """
-    The outbox file can't be read as what it should be: set it aside.
+    The outbox file can't be read as an outbox: move it aside.
 
-    Where that has been tried already: say so and exit.
+    Where that was tried already: print the message and exit.
     """
 
 
@@ -288,7 +235,7 @@ class KafkaRefusedError(KafkaError):
 
 
 class RegistryUnreachableError(KafkaUnreachableError):
-    """The Schema Registry gives no answer that helps now: as above."""
+    """The Schema Registry gives no usable response now: as above."""
 
 
 class RegistryRefusedError(KafkaRefusedError):
@@ -300,4 +247,4 @@ class RegistryUnknownSchemaError(RegistryRefusedError):
 
 
 class KafkaFencedError(KafkaError):
-    """Another bridge writes with this outbox's transactional ids: say so and exit."""
+    """Another bridge uses this outbox's transactional ids: print the message, exit."""

@@ -11,28 +11,38 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
+from starlette.types import ASGIApp
 
 from bridge.accounts import sources_of
 from bridge.events.intake import Intake
 from bridge.events.record import Origin, Record
-from bridge.gaps.holding import Holding, steady_clock
-from bridge.gaps.ledger import Ledger
+from bridge.gaps.holding import Holding
+from bridge.gaps.ledger import ClosedGap, Ledger
 from bridge.gaps.limiter import Limiter
-from bridge.gaps.receiver import Receiver, Recipient, WebhookStatistics
+from bridge.gaps.receiver import Receiver, Recipient
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
 from bridge.gaps.status import StatusClient
+from bridge.http.client import ApiClient
 from bridge.http.server import Limits, serve
 from bridge.http.tls import ReloadingContext, server_tls
 from bridge.operations.healing_sources import HealingSources
 from bridge.outbox import Outbox
-from bridge.outbox.values import Spent
+from bridge.outbox.values import RETENTION, Spent
 from bridge.settings import Settings
 
 
 __all__ = ["HealingTasks"]
+
+# A connection and one response.
+_CALL_SECONDS: Final = 10.0
+
+# dryAPI's have some hundred bytes and an error's text; a thousand such at once are
+# 128 MiB. So many connections need some 30 MB of memory; dryAPI's senders are few.
+_MAX_BODY_BYTES: Final = 128 * 1024
+_MAX_CONNECTIONS: Final = 1000
 
 
 class HealingTasks:
@@ -62,31 +72,19 @@ class HealingTasks:
         self._tls = tls
         # Metrics are written in another thread.
         self._now = trio.lowlevel.current_clock().current_time
-        self._clients: list[StatusClient] = []
+        self._clients: list[ApiClient] = []
         self.intakes: list[Intake] = []
         self._limiters: dict[str, Limiter] = {}
         self._statistics = ReconciliationStatistics(self._sources)
         self._reconcilers: dict[str, Reconciler] = {}
         self._add_reconcilers()
-        is_taking = settings.webhook.listen is not None
-        self._recipients = [
-            Recipient(
-                account.client_id,
-                account.webhook_secret,
-                self._maker(account.client_id, Origin.WEBHOOK),
-            )
-            for account in settings.all_accounts
-            if is_taking and account.webhook_secret is not None
-        ]
-        self._webhooks = WebhookStatistics(one.client_id for one in self._recipients)
-        self._steady_us = steady_clock()
         self._holding = Holding(
             outbox,
             ledger,
             {source: client_id for client_id, source in self._sources.items()},
-            hold_seconds=settings.webhook.hold_seconds,
-            steady_us=self._steady_us,
+            hold_seconds=settings.webhook.grace_period_seconds,
         )
+        self._receiver = None if settings.webhook.listen is None else self._receive()
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -109,8 +107,9 @@ class HealingTasks:
                 nursery.start_soon(reconciler.run)
             # Also where webhooks are off by now: those that were taken are on disk.
             nursery.start_soon(self._holding.run)
-            if self._settings.webhook.listen is not None:
-                await self._serve_webhooks(nursery, self._settings.webhook.listen)
+            listen = self._settings.webhook.listen
+            if listen is not None and self._receiver is not None:
+                await self._serve_webhooks(nursery, listen, self._receiver.app)
             task_status.started()
             # No deadline: it lasts as long as the sessions do.
             await trio.sleep_forever()
@@ -125,19 +124,19 @@ class HealingTasks:
     def sources(self) -> HealingSources:
         """Return what metrics and health read."""
         jobs, sources = self._outbox.jobs, self._sources
-        is_taking = self._settings.webhook.listen is not None
+        receiver = self._receiver
         return HealingSources(
             self._statistics,
             self._limiters,
             self._now,
-            self._webhooks if is_taking else None,
+            None if receiver is None else receiver.statistics,
             self._holding.released,
             lambda client_id: jobs.finished(sources[client_id]),
             tuple(sources),
         )
 
-    def _gap_closed(self, client_id: str) -> None:
-        self._reconcilers[client_id].gap_closed(client_id)
+    def _gap_closed(self, closed: ClosedGap) -> None:
+        self._reconcilers[closed.gap.client_id].gap_closed(closed)
 
     # -- The status endpoint ----------------------------------------------------
 
@@ -154,10 +153,10 @@ class HealingTasks:
             limiter = client = None
             if is_asking:
                 limiter = self._limiter([self._sources[one] for one in client_ids])
-                client = StatusClient(
+                client = ApiClient(
                     self._settings.api_url,
                     tokens[client_ids[0]],
-                    timeout_seconds=self._settings.reconciliation.request_timeout_seconds,
+                    timeout_seconds=_CALL_SECONDS,
                     tls=self._tls.current,
                 )
                 self._clients.append(client)
@@ -177,9 +176,9 @@ class HealingTasks:
                 outbox=self._outbox,
                 statistics=self._statistics,
                 limiter=limiter,
-                endpoint=client,
+                endpoint=None if client is None else StatusClient(client),
                 max_event_bytes=self._settings.limits.event_bytes,
-                keep_jobs_seconds=self._settings.outbox.keep_jobs_seconds,
+                keep_jobs_seconds=RETENTION.unfinished_seconds,
             )
             self._reconcilers |= dict.fromkeys(client_ids, reconciler)
 
@@ -203,28 +202,40 @@ class HealingTasks:
 
     # -- Webhooks ---------------------------------------------------------------
 
-    async def _serve_webhooks(self, nursery: trio.Nursery, listen: str) -> None:
-        settings = self._settings.webhook
-        receiver = Receiver(
-            self._recipients,
-            take=self._outbox.take,
-            expect=self._holding.expect,
-            statistics=self._webhooks,
-            settings=settings,
-            steady_us=self._steady_us,
-            is_single=not self._settings.accounts,
+    def _receive(self) -> Receiver:
+        """Make what receives the webhooks of the accounts that have a secret."""
+        settings = self._settings
+        recipients = [
+            Recipient(
+                account.client_id,
+                account.webhook_secret,
+                self._maker(account.client_id, Origin.WEBHOOK),
+            )
+            for account in settings.all_accounts
+            if account.webhook_secret is not None
+        ]
+        return Receiver(
+            recipients,
+            self._holding,
+            max_body_bytes=_MAX_BODY_BYTES,
+            is_single=not settings.accounts,
         )
+
+    async def _serve_webhooks(
+        self, nursery: trio.Nursery, listen: str, app: ASGIApp
+    ) -> None:
+        settings = self._settings.webhook
         tls = None
         if settings.tls_cert_file is not None and settings.tls_key_file is not None:
             tls = server_tls(settings.tls_cert_file, settings.tls_key_file)
         await nursery.start(
             partial(
                 serve,
-                receiver.app,
+                app,
                 listen,
                 setting="webhook.listen",
                 tls=tls,
-                limits=Limits(max_connections=settings.max_connections),
+                limits=Limits(max_connections=_MAX_CONNECTIONS),
             )
         )
 
@@ -236,7 +247,7 @@ class HealingTasks:
             topic=settings.topic,
             dead_letter_topic=settings.dead_letter_topic,
             max_value_bytes=settings.limits.event_bytes,
-            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            max_dead_letter_bytes=settings.limits.event_bytes,
             origin=origin,
         )
         self.intakes.append(intake)

@@ -40,6 +40,7 @@ from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recorder import Recorder
 from bridge.settings import Settings
+from bridge.text import hide
 from bridge.threads import in_thread
 from bridge.tracing import Tracing, open_tracing, secrets_in
 
@@ -87,9 +88,8 @@ async def run(
         ConfigError: A setting that only its use shows to be wrong.
     """
     logs.configure(settings.log.format, settings.log.level)
-    settings.hide_secrets(logs.hide)
     for text in secrets_in(os.environ):
-        logs.hide(text)
+        hide(text)
     for warning in warnings:
         _log.warning("settings.odd", detail=warning)
     # Each client of a port takes a descriptor, and brokers need some: 1024, as most
@@ -121,7 +121,6 @@ class _Service:
             settings.outbox,
             strip_preview=strip_preview,
             refuse_late=_refuse_late(settings),
-            webhook=settings.webhook,
         )
         self._ledger = Ledger(
             settings.gap_topic,
@@ -140,7 +139,7 @@ class _Service:
             delivery=settings.delivery,
             wire_format=_wire_format(settings),
             needs=needs,
-            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            max_dead_letter_bytes=settings.limits.event_bytes,
             trace=None if tracing is None else tracing.published,
         )
         self._topics = list(needs)
@@ -211,7 +210,6 @@ class _Service:
             self._healing.sources(),
         )
         nursery.start_soon(loop.beat)
-        nursery.start_soon(logs.report_repeats)
         health = Health(sources, partial(_metrics, sources))
         operations = self._settings.operations
         hosts = [operations.address[0], *names_of(operations.hosts)]
@@ -330,5 +328,5 @@ def _refuse_late(settings: Settings) -> Callable[[Record], Record] | None:
     return partial(
         dead_letter.late,
         topic=settings.dead_letter_topic,
-        max_bytes=settings.limits.dead_letter_bytes,
+        max_bytes=settings.limits.event_bytes,
     )

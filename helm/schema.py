@@ -1,18 +1,12 @@
-"""
-values.schema.json: settings as the bridge describes them, the rest from `kubernetes`.
-
-Owns how a setting's description becomes JSON Schema that Helm understands: its
-regular expressions are RE2's, which looks neither ahead nor behind.
-"""
+"""values.schema.json: settings from the bridge, the others from `kubernetes`."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from bridge.settings import Kind, SettingDescription, describe
-from bridge.settings.catalogue import describe_account
+from bridge.settings import Kind, Setting, all_settings
+from bridge.settings.catalog import account_settings
 from helm.kubernetes import DEFINITIONS, SHAPES, closed
 from helm.values import Value, ValuesError, variable
 
@@ -21,24 +15,12 @@ __all__ = ["build", "shape_of"]
 
 Schema = dict[str, Any]
 
-# What the bridge judges by a function; a pattern finds the most likely mistake.
-_BEGINNINGS: Final = {
-    "api_url": "^https?://[^/]",
-    "pusher.url": "^wss?://[^/]",
-    "kafka.sasl_oauth_token_url": "^https?://[^/]",
-    "schema_registry.url": "^https?://[^/]",
-}
-
 _TYPES: Final = {
     Kind.TEXT: "string",
     Kind.INTEGER: "integer",
     Kind.NUMBER: "number",
     Kind.BOOLEAN: "boolean",
 }
-
-# Python's "$" would let a line end through; RE2's does not.
-_NO_LINE_END: Final = r"(?!\n)"
-_UNLIKE: Final = re.compile(r"\^\(\?!((?:\\.|[^()\\])*)\)")
 
 
 def build(values: Iterable[Value]) -> Schema:
@@ -83,8 +65,8 @@ def shape_of(value: Value) -> Schema:
     """
     if value.path == "accounts":
         return _accounts()
-    for setting in describe():
-        if setting.environment == variable(value.path):
+    for setting in all_settings():
+        if setting.variables[0] == variable(value.path):
             # Empty is the chart's word for "none given".
             return _of_setting(setting, empty=value.default == "")
     for known in (value.path, value.path.rpartition(".")[2]):
@@ -98,7 +80,7 @@ def shape_of(value: Value) -> Schema:
     )
 
 
-def _of_setting(setting: SettingDescription, *, empty: bool) -> Schema:
+def _of_setting(setting: Setting, *, empty: bool) -> Schema:
     if setting.kind is Kind.CHOICE:
         return {"enum": [*([""] if empty else []), *setting.choices]}
     shape: Schema = {"type": _TYPES[setting.kind]}
@@ -108,31 +90,18 @@ def _of_setting(setting: SettingDescription, *, empty: bool) -> Schema:
         "maximum": setting.maximum,
     }
     shape |= {name: limit for name, limit in limits.items() if limit is not None}
-    pattern = _BEGINNINGS.get(setting.path) or setting.pattern
-    if pattern is not None:
-        shape |= _matching(pattern)
+    if setting.form is not None and setting.form.pattern is not None:
+        shape["pattern"] = f"^{setting.form.pattern}$"
         if empty:
             return {"anyOf": [{"const": ""}, shape]}
     return shape
 
 
-def _matching(pattern: str) -> Schema:
-    """Say in RE2's words what a setting's pattern says in Python's."""
-    pattern = pattern.removesuffix(_NO_LINE_END)
-    shape: Schema = {}
-    if unlike := _UNLIKE.match(pattern):
-        shape["not"] = {"pattern": f"^{unlike[1]}"}
-        pattern = f"^{pattern[unlike.end() :]}"
-    if "(?" in pattern:
-        raise ValuesError(f"RE2 may not know this pattern: {pattern}")
-    return {"pattern": pattern, **shape}
-
-
 def _accounts() -> Schema:
     (client_id,) = (
         _of_setting(setting, empty=False)
-        for setting in describe_account(1)
-        if setting.rules == "client_id"
+        for setting in account_settings(1)
+        if setting.name == "client_id"
     )
     account = {
         "clientId": client_id,

@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 import structlog
 
-from bridge.operations import redaction
+from bridge import text
 from tests.kit import broker, cache, downloads, npm, publisher
 from tests.kit.broker import BrokerError, KafkaBroker, existing_kafka
 from tests.kit.kafka import KafkaServer
@@ -60,16 +60,13 @@ _TESTS = Path(__file__).parent
 
 # Tests of packages that will be rebuilt, at inner interfaces that won't be there.
 _OLD = {
-    "recovery",
-    "reconciliation",
-    "webhooks",
     "test_service.py",
 }
 
 # What takes a real server for each of many cases, or builds and installs.
 _SLOW = {
     "benchmarks",
-    "doctor",
+    "check",
     "examples",
     "helm",
     "kafka",
@@ -342,9 +339,9 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     # A process hides its secrets for good.
-    redactor = redaction._redactor  # noqa: SLF001 - nobody else may forget them
+    redactor = text._redactor  # noqa: SLF001 - nobody else may forget them
     monkeypatch.setattr(redactor, "_values", {})
-    monkeypatch.setattr(redactor, "_forms", ())
+    monkeypatch.setattr(redactor, "_spellings", ())
     yield
     for handler in root.handlers[:]:
         root.removeHandler(handler)

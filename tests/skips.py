@@ -7,7 +7,7 @@ _MOUNTS = "containers may forbid mounts; the same error is raised by stand-ins t
 _LINUX = "what it looks at exists only on Linux, where CI runs"
 
 MAY_SKIP: dict[tuple[str, str], str] = {
-    ("tests/doctor/test_places.py", "this user may not mount"): _MOUNTS,
+    ("tests/check/test_places.py", "this user may not mount"): _MOUNTS,
     ("tests/outbox/test_full_disk.py", "this user may not mount"): _MOUNTS,
     ("tests/e2e/test_outbox.py", "takes the right to mount"): _MOUNTS,
     ("tests/e2e/test_outbox.py", "limits a running process"): _LINUX,

@@ -12,13 +12,13 @@ _PACKAGE = Path(bridge.__file__).parent
 
 # From the bottom up: what stands in a layer imports what stands in those before it.
 _LAYERS = (
-    {"errors", "threads"},
+    {"errors", "text", "threads"},
     {"events", "settings"},
     {"http", "outbox"},
     {"gaps", "kafka", "pusher", "sandbox", "tracing"},
     {"accounts", "operations", "schemas"},
     {"consumer", "healing"},
-    {"board", "doctor", "service"},
+    {"board", "check", "service"},
     {"cli"},
     {"__main__"},
 )

@@ -13,7 +13,7 @@ from bridge.errors import DeadLetterReason, ExitCode
 from bridge.events import header_names
 from bridge.events.job_status import Change
 from bridge.gaps.gap import GapCause
-from bridge.settings import load, load_for_reading
+from bridge.settings import Scope, load
 
 
 _ROOT = Path(__file__).parents[1]
@@ -149,7 +149,7 @@ def test_metrics_are_those_of_the_code() -> None:
 
 def test_defaults_that_a_page_names_are_those_in_force() -> None:
     """A setting with a number in brackets behind it has that default."""
-    settings = load_for_reading({"topic": "jobs"}, {}, None).settings
+    settings = load({"topic": "jobs"}, {}, None, Scope.READING).settings
     wrong = []
     for page in _PAGES:
         for name, number, unit in _DEFAULT.findall(page.read_text("utf-8")):

@@ -12,7 +12,7 @@ import yaml
 
 from bridge.errors import DeadLetterReason, ExitCode
 from bridge.gaps.gap import GapCause
-from bridge.settings import describe
+from bridge.settings import all_settings
 
 
 _ROOT = Path(__file__).parents[1]
@@ -108,7 +108,7 @@ def test_causes_and_reasons_are_those_of_the_code() -> None:
 
 def test_settings_and_values_exist() -> None:
     """What runbook and installation call a setting or a value of the chart is one."""
-    settings = {setting.path for setting in describe()}
+    settings = {setting.path for setting in all_settings()}
     # Log events look alike; the page that lists them is held to the code.
     events = {
         name

@@ -11,10 +11,10 @@ import pytest
 import trio
 
 from bridge.errors import ListenError
+from bridge.gaps.gap import Gap, GapCause
 from bridge.http.tls import client_tls
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.gaps.gap import Gap, GapCause
 from bridge.service import run
 from bridge.settings import (
     KafkaSettings,

@@ -20,12 +20,28 @@ from bridge.board.pictures import Picture, Pictures
 from bridge.consumer.job_record import is_address, read_job_record, request_id_of
 from bridge.consumer.rate import Rate
 from bridge.kafka.reader import ConsumedRecord
-from bridge.settings import BoardSettings
 
 
 __all__ = ["Board", "Filter", "View"]
 
 _encode = msgspec.json.Encoder().encode
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """How much a board keeps and shows."""
+
+    # The jobs with the latest events: about 10 MB.
+    max_jobs: int = 5_000
+    # The latest that a browser's filter lets through: more than a wall screen shows.
+    shown_jobs: int = 200
+    # The latest previews, 700 of 90 KB; one may have a sixteenth of it.
+    max_preview_bytes: int = 64 * 1024 * 1024
+    # A team's, with some forgotten tabs.
+    max_browsers: int = 100
+    # Fluent for people; changes between two updates cost nothing.
+    updates_per_second: int = 4
+    # Whether result URLs are shown, with their signatures.
+    shows_results: bool = False
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -102,13 +118,13 @@ class Board:
             writes it. The jobs' is always there.
     """
 
-    def __init__(self, topic: str, limits: BoardSettings, since_ms: int) -> None:
+    def __init__(self, topic: str, limits: Bounds, since_ms: int) -> None:
         self.version = 1
         self.standings = {topic: Standing()}
         self._topic = topic
         self._since_ms = since_ms
         self._shown_jobs = limits.shown_jobs
-        self._shows_results = limits.show_results
+        self._shows_results = limits.shows_results
         self._jobs = Jobs(limits.max_jobs)
         self._pictures = Pictures(limits.max_preview_bytes)
         self._gaps = Gaps(datetime.fromtimestamp(since_ms / 1000, UTC))

@@ -17,9 +17,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from bridge.board.board import Board, Filter, View
+from bridge.board.board import Board, Bounds, Filter, View
 from bridge.board.figures import Figures
-from bridge.settings import BoardSettings
 
 
 __all__ = ["Events"]
@@ -48,7 +47,7 @@ class Events:
     def __init__(
         self,
         board: Board,
-        limits: BoardSettings,
+        limits: Bounds,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -79,8 +78,7 @@ class Events:
             return Response(headers=_HEADERS)
         if self.browsers >= self._max_browsers:
             return PlainTextResponse(
-                f"{self.browsers} browsers are told already, as many as "
-                "board.max_browsers (BRIDGE_BOARD_MAX_BROWSERS) allows.\n",
+                f"The board serves {self.browsers} browsers already, its maximum.\n",
                 503,
             )
         return _Stream(self, _filter(request))

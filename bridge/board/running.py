@@ -13,7 +13,7 @@ from typing import Final
 import trio
 from starlette.applications import Starlette
 
-from bridge.board.board import Board
+from bridge.board.board import Board, Bounds
 from bridge.board.events import Events
 from bridge.board.figures import Standing
 from bridge.board.files import page_files
@@ -23,7 +23,7 @@ from bridge.errors import ListenError
 from bridge.http.hosts import names_of
 from bridge.http.server import Limits, serve
 from bridge.kafka.reader import ConsumedRecord, Edge, Start
-from bridge.settings import BoardSettings, Settings, split_address
+from bridge.settings import Settings, split_address
 
 
 __all__ = ["run"]
@@ -53,14 +53,15 @@ async def run(settings: Settings, on_listening: Callable[[str], None]) -> None:
             or the credentials are refused.
         ConfigError: A certificate or key can't be used.
     """
-    limits = settings.board
-    since_ms = max(0, int((time.time() - limits.since_seconds) * 1000))
-    board = Board(settings.topic, limits, since_ms)
-    events = Events(board, limits)
-    host, _ = split_address(limits.listen)
-    app = application(board, events, page_files(), [host, *names_of(limits.hosts)])
+    own = settings.board
+    since_ms = max(0, int((time.time() - own.since_seconds) * 1000))
+    bounds = Bounds(shows_results=own.show_results)
+    board = Board(settings.topic, bounds, since_ms)
+    events = Events(board, bounds)
+    host, _ = split_address(own.listen)
+    app = application(board, events, page_files(), [host, *names_of(own.hosts)])
     async with trio.open_nursery() as nursery:
-        port = await nursery.start(_serve, app, limits)
+        port = await nursery.start(_serve, app, own.listen, bounds.max_browsers)
         shown = _EVERYWHERE.get(host, f"[{host}]" if ":" in host else host)
         on_listening(f"http://{shown}:{port}/")
         nursery.start_soon(events.run)
@@ -70,18 +71,18 @@ async def run(settings: Settings, on_listening: Callable[[str], None]) -> None:
 
 async def _serve(
     app: Starlette,
-    limits: BoardSettings,
+    listen: str,
+    max_browsers: int,
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     allowed = Limits(
-        max_connections=_CONNECTIONS_OF_A_BROWSER * limits.max_browsers
-        + _MORE_CONNECTIONS,
+        max_connections=_CONNECTIONS_OF_A_BROWSER * max_browsers + _MORE_CONNECTIONS,
         max_requests=_MAX_REQUESTS,
     )
     try:
         await serve(
             app,
-            limits.listen,
+            listen,
             setting="board.listen",
             limits=allowed,
             task_status=task_status,

@@ -22,7 +22,7 @@ import click
 import bridge
 from bridge.cli.group import BridgeGroup, LazyCommand
 from bridge.cli.options import config_option, given_settings, setting_options
-from bridge.settings import load
+from bridge.settings import Scope, load
 
 
 __all__ = ["root"]
@@ -30,14 +30,12 @@ __all__ = ["root"]
 COMMANDS = {
     "check": LazyCommand(
         "bridge.cli.check:command",
-        "Look for what would keep the bridge from working, and say what to do.",
+        "Find what would keep the bridge from working.",
     ),
-    "tail": LazyCommand(
-        "bridge.cli.tail:command", "Watch jobs live as a consumer of the topic."
-    ),
+    "tail": LazyCommand("bridge.cli.tail:command", "Watch jobs live."),
     "board": LazyCommand(
         "bridge.cli.board:command",
-        "Show jobs, gaps and dead letters live in a browser.",
+        "Show jobs live in a browser.",
     ),
     "verify": LazyCommand(
         "bridge.cli.verify:command",
@@ -45,15 +43,15 @@ COMMANDS = {
     ),
     "dlq": LazyCommand(
         "bridge.cli.dlq:command",
-        "Look at dead letters, and replay those that can be read now.",
+        "Show and replay dead letters.",
     ),
     "gaps": LazyCommand(
         "bridge.cli.gaps:command",
-        "Show when events may have been missed, and what was lost for good.",
+        "Show when events may have been missed.",
     ),
     "sandbox": LazyCommand(
         "bridge.cli.sandbox:command",
-        "Run a local dryAPI that emits simulated jobs.",
+        "Run a local dryAPI with simulated jobs.",
         extra="sandbox",
     ),
     "config": LazyCommand(
@@ -62,35 +60,48 @@ COMMANDS = {
 }
 
 
-@click.group(
-    cls=BridgeGroup,
-    lazy_commands=COMMANDS,
-    invoke_without_command=True,
-    context_settings={
-        "help_option_names": ["-h", "--help"],
-        "max_content_width": 100,
-    },
-)
-@setting_options()
-@config_option
-@click.option(
+_EPILOG = """
+Every setting is also a variable, BRIDGE_ and its name in capitals, and a key in the
+file of --config: `bridge config` lists all of them. A secret is never a flag:
+
+  export BRIDGE_CLIENT_ID=... BRIDGE_API_TOKEN_FILE=/run/secrets/dryapi-token
+  bridge --topic jobs --bootstrap-servers kafka-1:9092,kafka-2:9092
+
+Exit codes: 0 clean shutdown, 1 other errors, 2 usage or settings, 3 dryAPI refuses,
+4 Kafka refuses or was never reached.
+"""
+
+_record_option = click.option(
     "--record",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help="Write the wire to this file, redacted, for a replay in tests.",
 )
+
+
+@click.group(
+    cls=BridgeGroup,
+    lazy_commands=COMMANDS,
+    invoke_without_command=True,
+    epilog=_EPILOG,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 88,
+    },
+)
+@setting_options(Scope.SERVICE)
+@config_option
+@_record_option
 @click.version_option(
     bridge.__version__, prog_name="bridge", message="%(prog)s %(version)s"
 )
 @click.pass_context
 def root(ctx: click.Context, record: Path | None) -> None:
     """
-    Keep dryAPI's status stream open and write every job event to Kafka.
+    Subscribe to dryAPI's job events and publish them to Kafka.
 
-    bridge subscribes to your account's private channel on dryAPI's Pusher server
-    and publishes each job's status to a topic, keyed by request_id, in order.
-    What it has read stands in an outbox on disk until Kafka has it, so that an
-    outage or a restart loses none of it.
+    Each job's events are published in order, keyed by request_id. An outbox on disk
+    holds what was received until Kafka has it.
     """
     if ctx.invoked_subcommand is None:
         _run(ctx, record)
@@ -100,6 +111,16 @@ def root(ctx: click.Context, record: Path | None) -> None:
             "connection to dryAPI.",
             ctx,
         )
+
+
+@root.command("run", hidden=True)
+@setting_options(Scope.SERVICE)
+@config_option
+@_record_option
+@click.pass_context
+def run_command(ctx: click.Context, record: Path | None) -> None:
+    """Do what `bridge` without a command does."""
+    _run(ctx, record)
 
 
 def _run(ctx: click.Context, record: Path | None) -> None:

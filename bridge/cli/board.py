@@ -6,25 +6,27 @@ What is shown and how it is read stands in `bridge.board`.
 
 from __future__ import annotations
 
+import time
+
 import click
 import msgspec
 import trio
 
-from bridge.cli.options import board_options, span_seconds
+from bridge.cli.options import SINCE, with_settings
 from bridge.cli.reading import be_quiet
-from bridge.settings import Settings
+from bridge.settings import Scope, Settings
 
 
 __all__ = ["command"]
 
 
 @click.command("board")
-@board_options
+@with_settings(Scope.BOARD)
 @click.option(
     "--since",
-    callback=span_seconds,
-    metavar="SPAN",
-    help="Begin so long ago: 90s, 10m, 2h, 1d. [BRIDGE_BOARD_SINCE_SECONDS; "
+    type=SINCE,
+    metavar="SPAN|TIME",
+    help="Start this far back: 90s, 1h30m, 2d, or a time. [BRIDGE_BOARD_SINCE_SECONDS; "
     "default: 15m]",
 )
 @click.option(
@@ -46,7 +48,9 @@ def command(settings: Settings, *, since: int | None, show_results: bool) -> Non
     be_quiet(settings)
     board = settings.board
     if since is not None:
-        board = msgspec.structs.replace(board, since_seconds=since)
+        board = msgspec.structs.replace(
+            board, since_seconds=max(0, round(time.time() - since / 1000))
+        )
     if show_results:
         board = msgspec.structs.replace(board, show_results=True)
     settings = msgspec.structs.replace(settings, board=board)

@@ -1,7 +1,7 @@
 """
 `bridge check`: options, the choice between lines and JSON, exit code.
 
-What is looked at stands in `bridge.doctor`.
+The steps are in `bridge.check`.
 """
 
 from __future__ import annotations
@@ -13,49 +13,53 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-import msgspec
 import trio
 from rich.console import Console
 
-from bridge.cli.options import config_option, given_settings, setting_options
+from bridge.check.checks import check, refused_settings
+from bridge.check.report import Report, as_json, show
+from bridge.cli.options import (
+    config_option,
+    given_settings,
+    output_option,
+    setting_options,
+)
 from bridge.cli.signals import treat_sigterm_as_sigint
-from bridge.doctor import Report, as_json, check, refused_settings, show
 from bridge.errors import ConfigError, ExitCode
 from bridge.operations import logs
-from bridge.settings import load
+from bridge.settings import Scope, load
 
 
 __all__ = ["command"]
 
-# A line is a finding; a narrower one is torn apart in a CI's log.
+# One line each in a CI's log.
 _PIPE_COLUMNS = 160
 
 
 @click.command("check")
-@setting_options()
+@setting_options(Scope.SERVICE)
 @config_option
-@click.option("--json", "to_json", is_flag=True, help="Write the report as JSON.")
+@output_option
 @click.pass_context
 def command(ctx: click.Context, *, to_json: bool) -> None:
     """
-    Look for what would keep the bridge from working.
+    Find what would keep the bridge from working.
 
-    It goes the way from the settings to the brokers: names, TCP, TLS, the Pusher
-    handshake, authorisation and subscription of each account, the status endpoint,
-    sign-in, topics, rights and sizes, the Schema Registry, the outbox directory, what
-    takes webhooks, and the clock. Each step is a line: ok, warning, failure or skipped,
-    with what to do. It takes less than 10 s, changes nothing but for one status call of
-    each token, and may run beside a bridge. It exits with 0 if nothing failed, else
-    with the code with which the bridge would end.
+    It checks each hop from the settings to the brokers: DNS, TCP, TLS, the Pusher
+    handshake, each account's authorization and subscription, the status endpoint, SASL,
+    topics, permissions and sizes, the Schema Registry, the outbox directory, the
+    webhook port and the clock. Each step is a line: ok, warning, failure or skipped,
+    with a hint. It takes less than 10 s, changes nothing, may run beside a bridge, and
+    uses one status call of each token. It exits with 0 if nothing failed, else with the
+    code with which the bridge would exit.
     """
     flags, config_file = given_settings(ctx)
-    # What a library would say is said by a step.
+    # The steps report what a library would log.
     logs.configure("console", "critical", sys.stderr)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     treat_sigterm_as_sigint()
     try:
         loaded = load(flags, os.environ, config_file)
-        loaded.settings.hide_secrets(logs.hide)
     except ConfigError as error:
         report = refused_settings(error)
     else:
@@ -63,35 +67,21 @@ def command(ctx: click.Context, *, to_json: bool) -> None:
             with _waiting():
                 report = trio.run(check, loaded.settings, loaded.warnings)
         except KeyboardInterrupt:
-            click.echo("bridge: interrupted; that tells nothing.", err=True)
+            click.echo("bridge: interrupted before the check was complete.", err=True)
             ctx.exit(ExitCode.FAILED)
-    _write(_redacted(report), to_json=to_json)
+    _write(report, to_json=to_json)
     ctx.exit(report.exit_code)
 
 
 @contextmanager
 def _waiting() -> Iterator[None]:
-    """Show on a terminal that something goes on."""
+    """Show on a terminal that it is running."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
         return
-    with console.status("looking..."):
+    with console.status("checking..."):
         yield
-
-
-def _redacted(report: Report) -> Report:
-    """Blot out secrets that a server repeats, or that stand in a wrong place."""
-    lines = tuple(
-        msgspec.structs.replace(
-            line,
-            subject=logs.redact(line.subject),
-            detail=logs.redact(line.detail),
-            remedy=logs.redact(line.remedy),
-        )
-        for line in report.lines
-    )
-    return msgspec.structs.replace(report, lines=lines)
 
 
 def _write(report: Report, *, to_json: bool) -> None:

@@ -1,9 +1,4 @@
-"""
-`bridge config`: shows the settings in effect and where each came from.
-
-It formats what `bridge.settings.inspect` found. Secrets are stars whatever
-they are.
-"""
+"""`bridge config`: shows the effective settings and where each came from."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,36 +19,39 @@ from bridge.cli.options import (
     show_warnings,
 )
 from bridge.errors import ConfigError
-from bridge.settings import (
-    EffectiveSetting,
-    Secret,
-    SourceKind,
-    inspect,
-)
+from bridge.settings import EffectiveSetting, Scope, Secret, SourceKind, inspect
 
 
 __all__ = ["command"]
 
-_GROUP_HELP = "Show the effective settings and their sources."
+_HELP = """\
+Show every setting, its value and where the value came from.
+
+On a terminal it is a table, otherwise TOML that --config reads again. Secrets are shown
+as ***. Exits with code 2 if the bridge could not run with them.
+"""
 
 
-# Without a command it says so in a line; `--help` has the rest.
-@click.group(help=_GROUP_HELP, no_args_is_help=False)
-def command() -> None:
-    """Hold the commands that look at settings."""
+@click.group("config", help=_HELP, invoke_without_command=True)
+@setting_options(Scope.SERVICE)
+@config_option
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Show the settings, with or without the word `show`."""
+    if ctx.invoked_subcommand is None:
+        _show(ctx)
 
 
-@command.command()
-@setting_options()
+@command.command(help=_HELP)
+@setting_options(Scope.SERVICE)
 @config_option
 @click.pass_context
 def show(ctx: click.Context) -> None:
-    """
-    Show every setting, its value and where the value came from.
+    """Show the settings."""
+    _show(ctx)
 
-    On a terminal it is a table, otherwise TOML that --config reads again.
-    Secrets are shown as ***. Exits with 2 if the bridge could not run with it.
-    """
+
+def _show(ctx: click.Context) -> None:
     flags, config_file = given_settings(ctx)
     inspection = inspect(flags, os.environ, config_file)
     if sys.stdout.isatty():
@@ -84,7 +83,7 @@ def _show_table(effective: Iterable[EffectiveSetting]) -> None:
             style = "red" if one.problem else "bold" if changed else "dim"
             table.add_row(
                 one.setting.path,
-                Text(_for_people(one), style),
+                Text(_in_words(one), style),
                 Text(str(one.source), "" if changed else "dim"),
             )
     Console().print(table)
@@ -102,51 +101,42 @@ def _toml_lines(effective: Iterable[EffectiveSetting]) -> Iterator[str]:
 
 
 def _toml_line(one: EffectiveSetting) -> Iterator[str]:
-    name = one.setting.path.rpartition(".")[2]
+    name = one.setting.name
     if isinstance(one.value, Secret):
         yield f'# {name} = "***"  # set, {one.source}'
         if one.value.file is not None:
-            yield f"{name}_file = {_quoted(str(one.value.file))}  # {one.source}"
+            yield f"{name}_file = {_toml(str(one.value.file))}  # {one.source}"
     elif one.problem is not None or one.value is None:
-        yield f"# {name}: {_for_people(one)}  # {one.source}"
+        yield f"# {name}: {_in_words(one)}  # {one.source}"
     else:
-        value = one.value
-        text = _quoted(str(value)) if isinstance(value, str | Path) else str(value)
-        if isinstance(value, bool):
-            text = text.lower()
-        yield f"{name} = {text}  # {one.source}"
+        yield f"{name} = {_toml(one.value)}  # {one.source}"
 
 
-def _for_people(one: EffectiveSetting) -> str:
+def _toml(value: Any) -> str:
+    # JSON's escapes are a subset of those of TOML's basic strings.
+    text = str(value) if isinstance(value, Path) else value
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _in_words(one: EffectiveSetting) -> str:
     value = one.value
     if one.problem is not None:
-        missing = one.source.kind is SourceKind.DEFAULT
-        return "missing" if missing else "wrong"
+        return "missing" if one.source.kind is SourceKind.DEFAULT else "wrong"
     if isinstance(value, Secret):
         return f"*** (from {value.file})" if value.file else "*** (set)"
-    if value is None and one.source.kind is SourceKind.DEFAULT:
-        return one.setting.default_text
+    if value is None:
+        is_default = one.source.kind is SourceKind.DEFAULT
+        return one.setting.default_text if is_default else "none"
+    if isinstance(value, bool):
+        return str(value).lower()
     if one.setting.unit == "bytes":
-        return _in_units(value)
-    words = {None: "none", True: "true", False: "false"}
-    if value is None or isinstance(value, bool):
-        return words[value]
+        for factor, unit in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
+            if value >= factor and value % factor == 0:
+                return f"{value} ({value // factor} {unit})"
     return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _in_units(size: int) -> str:
-    for factor, unit in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
-        if size >= factor and size % factor == 0:
-            return f"{size} ({size // factor} {unit})"
-    return str(size)
 
 
 def _by_section(
     effective: Iterable[EffectiveSetting],
 ) -> Iterator[tuple[str, Iterator[EffectiveSetting]]]:
-    return groupby(effective, key=lambda one: one.setting.path.rpartition(".")[0])
-
-
-def _quoted(text: str) -> str:
-    # JSON's escapes are a subset of those of TOML's basic strings.
-    return json.dumps(text, ensure_ascii=False)
+    return groupby(effective, key=lambda one: one.setting.section)

@@ -16,8 +16,8 @@ import click
 import trio
 from rich.console import Console
 
-from bridge.cli.options import reading_options, replaying_options, span_seconds
-from bridge.cli.reading import be_quiet, console, milliseconds_ago, tell, watched
+from bridge.cli.options import SINCE, output_option, with_settings
+from bridge.cli.reading import be_quiet, console, tell, watched
 from bridge.consumer.dead_letters import (
     NO_REASON,
     Choice,
@@ -34,7 +34,7 @@ from bridge.consumer.dead_letters import (
 )
 from bridge.errors import DeadLetterReason, ExitCode
 from bridge.operations import logs
-from bridge.settings import Settings
+from bridge.settings import Scope, Settings
 
 
 __all__ = ["command"]
@@ -56,20 +56,19 @@ _dead_letter_topic = click.option(
 )
 
 
-# Without a command it says so in a line; `--help` has the rest.
-@click.group(help=_GROUP_HELP, no_args_is_help=False)
+@click.group(help=_GROUP_HELP, no_args_is_help=True)
 def command() -> None:
     """Hold the commands that look at dead letters."""
 
 
 @command.command("list")
-@reading_options
+@with_settings(Scope.READING)
 @_dead_letter_topic
 @click.option(
     "--since",
-    callback=span_seconds,
-    metavar="SPAN",
-    help="Begin so long ago: 90s, 10m, 2h, 1d. [default: at the oldest one]",
+    type=SINCE,
+    metavar="SPAN|TIME",
+    help="Start this far back: 90s, 1h30m, 2d, or a time. [default: at the oldest one]",
 )
 @click.option(
     "--reason",
@@ -82,7 +81,7 @@ def command() -> None:
     metavar="N",
     help=f"With --reason: only the newest N. [default: {_LETTERS}]",
 )
-@click.option("--json", "to_json", is_flag=True, help="Write JSON.")
+@output_option
 @click.pass_context
 def list_(  # noqa: PLR0913 - one for each option
     ctx: click.Context,
@@ -105,7 +104,7 @@ def list_(  # noqa: PLR0913 - one for each option
         raise click.UsageError("--limit goes with --reason.")
     be_quiet(settings)
     topic = dead_letter_topic or settings.dead_letter_topic
-    since_ms = None if since is None else milliseconds_ago(since)
+    since_ms = since
     if reason is None:
         count = partial(reasons_of, settings.kafka, topic, since_ms=since_ms)
         reasons = watched(ctx, topic, count)
@@ -139,7 +138,7 @@ def _of(word: str) -> Callable[[Letter], bool]:
 
 
 @command.command("replay")
-@replaying_options
+@with_settings(Scope.REPLAY)
 @_dead_letter_topic
 @click.option(
     "--outbox-dir",
@@ -149,9 +148,9 @@ def _of(word: str) -> Callable[[Letter], bool]:
 )
 @click.option(
     "--since",
-    callback=span_seconds,
-    metavar="SPAN",
-    help="Only letters that came since: 90s, 10m, 2h, 1d. [default: all]",
+    type=SINCE,
+    metavar="SPAN|TIME",
+    help="Only letters that came since: 90s, 1h30m, 2d, or a time. [default: all]",
 )
 @click.option(
     "--reason",
@@ -160,7 +159,7 @@ def _of(word: str) -> Callable[[Letter], bool]:
     help="Only letters of this reason; refused_by_broker is replayed only so.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go, and write nothing.")
-@click.option("--json", "to_json", is_flag=True, help="Write JSON.")
+@output_option
 @click.pass_context
 def replay(  # noqa: PLR0913 - one for each option
     ctx: click.Context,
@@ -198,7 +197,7 @@ def replay(  # noqa: PLR0913 - one for each option
                 settings,
                 directory=directory_of(settings, outbox_dir),
                 dead_letter_topic=letters,
-                since_ms=None if since is None else milliseconds_ago(since),
+                since_ms=since,
                 reason=reason,
                 is_dry=dry_run,
                 on_progress=phases.update,

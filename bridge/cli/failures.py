@@ -21,8 +21,8 @@ from bridge.errors import (
     OutboxError,
     RefusedError,
 )
-from bridge.operations.redaction import redact
-from bridge.settings import describe
+from bridge.settings import all_settings
+from bridge.text import redact
 
 
 __all__ = ["MissingExtraError", "report", "report_usage", "show_defect", "telling"]
@@ -99,6 +99,9 @@ def show_defect(
 
 def report_usage(error: click.ClickException) -> int:
     """Write what click or a command raised to stderr and give the exit code."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+        return int(error.exit_code)
     line = " ".join(error.format_message().split())
     if isinstance(error, click.NoSuchOption):
         line = _instead_of_flag(error.option_name) or line
@@ -112,9 +115,11 @@ def report_usage(error: click.ClickException) -> int:
 def _instead_of_flag(option: str) -> str | None:
     """Say how to give a setting that has no flag; a secret never has one."""
     name = "BRIDGE_" + option.lstrip("-").replace("-", "_").upper()
-    for setting in describe():
-        if name in setting.environment_names:
-            names = " or ".join(setting.environment_names)
-            reason = "a secret is never a flag" if setting.secret else "it has no flag"
+    for setting in all_settings():
+        if name in setting.variables:
+            names = " or ".join(setting.variables)
+            reason = "it has no flag"
+            if setting.is_secret:
+                reason = "a secret is never a flag"
             return f"No such option '{option}': {reason}, set {names} instead."
     return None

@@ -6,22 +6,22 @@ What is read of gaps and how they are shown stands in `bridge.consumer.gaps`.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 import click
 
-from bridge.cli.options import reading_options, span_seconds
+from bridge.cli.options import SINCE, output_option, with_settings
 from bridge.cli.reading import be_quiet, console, tell, watched
 from bridge.consumer.gaps import Choice, gaps_of, overview_as_json, show_overview
-from bridge.settings import Settings
+from bridge.settings import Scope, Settings
 
 
 __all__ = ["command"]
 
 
 @click.command("gaps")
-@reading_options
+@with_settings(Scope.READING)
 @click.option(
     "--gap-topic",
     metavar="NAME",
@@ -29,9 +29,9 @@ __all__ = ["command"]
 )
 @click.option(
     "--since",
-    callback=span_seconds,
-    metavar="SPAN",
-    help="Only gaps that were open since: 90s, 10m, 2h, 1d. [default: all]",
+    type=SINCE,
+    metavar="SPAN|TIME",
+    help="Only gaps that were open since: 90s, 1h30m, 2d, or a time. [default: all]",
 )
 @click.option("--client-id", metavar="ID", help="Only gaps of this account.")
 @click.option("--cause", metavar="WORD", help="Only gaps of this cause.")
@@ -42,7 +42,7 @@ __all__ = ["command"]
     is_flag=True,
     help="Only gaps with jobs of which nobody can tell what became.",
 )
-@click.option("--json", "to_json", is_flag=True, help="Write JSON.")
+@output_option
 @click.pass_context
 def command(  # noqa: PLR0913 - one for each option
     ctx: click.Context,
@@ -68,7 +68,7 @@ def command(  # noqa: PLR0913 - one for each option
     choice = Choice(
         client_id=client_id,
         cause=cause,
-        since=None if since is None else _ago(since),
+        since=None if since is None else datetime.fromtimestamp(since / 1000, UTC),
         is_open=is_open,
         has_unknown=has_unknown,
     )
@@ -80,11 +80,3 @@ def command(  # noqa: PLR0913 - one for each option
     if cause is not None and cause not in overview.causes and overview.causes:
         there = ", ".join(repr(word) for word in overview.causes)
         tell(f"no gap has the cause {cause!r}; those that are there: {there}.")
-
-
-def _ago(seconds: int) -> datetime:
-    """Give a moment of the past."""
-    try:
-        return datetime.now(UTC) - timedelta(seconds=seconds)
-    except OverflowError:
-        return datetime.min.replace(tzinfo=UTC)

@@ -15,7 +15,6 @@ from typing import Any
 import click
 import msgspec
 
-from bridge.cli import guide
 from bridge.cli.failures import MissingExtraError, report, report_usage, telling
 from bridge.errors import BridgeError, ExitCode
 
@@ -81,10 +80,18 @@ class BridgeGroup(click.Group):
             raise click.UsageError(f"No such command '{name}'.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the help of the root command."""
-        commands = [(name, lazy.help) for name, lazy in self._lazy.items()]
-        guide.write(self, ctx, formatter, commands)
+    def format_commands(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Write the list of commands, without importing them."""
+        del ctx
+        with formatter.section("Commands (none: run the bridge)"):
+            formatter.write_dl([(name, lazy.help) for name, lazy in self._lazy.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the epilog as it is, line by line."""
+        del ctx
+        formatter.write(self.epilog or "")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a missing optional package becomes an advice."""

@@ -1,8 +1,8 @@
 """
 The options that commands share, made from the list of settings.
 
-Options only collect texts: what they mean and whether they are right is for
-`bridge.settings` to say. Options of one command stand in its module.
+Options only collect texts: `bridge.settings` says what they mean and whether they are
+right. Options of one command are in its module.
 """
 
 from __future__ import annotations
@@ -10,68 +10,45 @@ from __future__ import annotations
 import functools
 import os
 import re
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from bridge.settings import (
-    Loaded,
-    SettingDescription,
-    describe,
-    load_for_board,
-    load_for_reading,
-    load_for_replaying,
-)
+from bridge.settings import Scope, Setting, all_settings, load
 
 
 __all__ = [
-    "board_options",
+    "SINCE",
     "config_option",
     "given_settings",
-    "reading_options",
-    "replaying_options",
+    "output_option",
     "setting_options",
     "show_warnings",
-    "span_seconds",
+    "with_settings",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# Keys of click's per-run dictionary, which a group shares with its commands:
-# so `bridge --config FILE config show` and `bridge config show --config FILE`
-# are the same.
+# Keys of click's per-run dictionary, which a group shares with its commands: so
+# `bridge --config FILE tail` and `bridge tail --config FILE` are the same.
 _FLAGS = "bridge.flags"
 _CONFIG_FILE = "bridge.config_file"
 
-_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
-_READING_FLAGS = frozenset({"topic", "kafka.bootstrap_servers"})
-
-# The board's settings are no business of the service.
-_BOARD = "board."
-_BOARD_FLAGS = _READING_FLAGS | {"board.listen"}
-
-
-def setting_options(
-    paths: frozenset[str] | None = None,
-) -> Callable[[_Function], _Function]:
-    """
-    Give a command the flags of settings.
-
-    Args:
-        paths: The settings; None for all of the service that have a flag.
-    """
+def setting_options(scope: Scope) -> Callable[[_Function], _Function]:
+    """Give a command the flags of a scope's settings."""
+    # The board's port is a setting of the board's own process.
     chosen = [
         setting
-        for setting in describe()
-        if setting.flag is not None
-        and (
-            setting.path in paths
-            if paths is not None
-            else not setting.path.startswith(_BOARD)
-        )
+        for setting in all_settings()
+        if setting.flags
+        and scope.has(setting)
+        and (scope is Scope.BOARD or setting.section != "board")
+        and (scope is not Scope.REPLAY or setting.section != "outbox")
     ]
 
     def decorate(function: _Function) -> _Function:
@@ -82,23 +59,19 @@ def setting_options(
     return decorate
 
 
-def _setting_option(
-    setting: SettingDescription,
-) -> Callable[[_Function], _Function]:
-    assert setting.flag is not None
-
+def _setting_option(setting: Setting) -> Callable[[_Function], _Function]:
     def collect(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
         if value is not None:
             ctx.meta.setdefault(_FLAGS, {})[setting.path] = value
 
-    default = "required" if setting.required else f"default: {setting.default_text}"
+    default = "required" if setting.required else setting.default_text
     return click.option(
-        setting.flag,
+        *setting.flags,
         setting.path.replace(".", "_"),
         metavar=_METAVARS.get(setting.path, "TEXT"),
         callback=collect,
         expose_value=False,
-        help=f"{setting.description}. [{setting.environment}; {default}]",
+        help=f"{setting.description} [{default}]",
     )
 
 
@@ -125,13 +98,13 @@ def config_option(function: _Function) -> _Function:
         metavar="FILE",
         callback=collect,
         expose_value=False,
-        help="TOML file with settings; flags and environment go before it.",
+        help="TOML file with settings; flags and environment override it.",
     )(function)
 
 
 def given_settings(ctx: click.Context) -> tuple[dict[str, str], Path | None]:
     """
-    Give what was said on the command line, by the group or by the command.
+    Return what the command line has, of the group or the command.
 
     Returns:
         Texts by path, as `bridge.settings.load` takes them, and the TOML file.
@@ -139,41 +112,38 @@ def given_settings(ctx: click.Context) -> tuple[dict[str, str], Path | None]:
     return dict(ctx.meta.get(_FLAGS, {})), ctx.meta.get(_CONFIG_FILE)
 
 
-def reading_options(function: _Function) -> _Function:
+def with_settings(scope: Scope) -> Callable[[_Function], _Function]:
     """
-    Give a consumer's command `--topic`, `--bootstrap-servers` and `--config`.
-
-    The command gets the keyword argument `settings`, a `Settings` whose
-    topics, Kafka and logs are set; client id and token may be None.
+    Give a command the flags of a scope, `--config` and the argument `settings`.
 
     Raises:
         ConfigError: When the command is invoked with a wrong setting.
     """
-    return _with_settings(function, load_for_reading, _READING_FLAGS)
+
+    def decorate(function: _Function) -> _Function:
+        @functools.wraps(function)
+        def invoke(*args: Any, **options: Any) -> Any:
+            flags, config_file = given_settings(click.get_current_context())
+            loaded = load(flags, os.environ, config_file, scope)
+            show_warnings(loaded.warnings)
+            return function(*args, settings=loaded.settings, **options)
+
+        return setting_options(scope)(config_option(invoke))  # type: ignore[return-value]
+
+    return decorate
 
 
-def board_options(function: _Function) -> _Function:
-    """Give the board's command the same with its own settings, and `--listen`."""
-    return _with_settings(function, load_for_board, _BOARD_FLAGS)
-
-
-def replaying_options(function: _Function) -> _Function:
-    """Give a command the same with all settings that a replay needs."""
-    return _with_settings(function, load_for_replaying, _READING_FLAGS)
-
-
-def _with_settings(
-    function: _Function, load: Callable[..., Loaded], flags_of: frozenset[str]
-) -> _Function:
-    @functools.wraps(function)
-    def invoke(*args: Any, **options: Any) -> Any:
-        flags, config_file = given_settings(click.get_current_context())
-        loaded = load(flags, os.environ, config_file)
-        show_warnings(loaded.warnings)
-        return function(*args, settings=loaded.settings, **options)
-
-    decorate = setting_options(flags_of)
-    return decorate(config_option(invoke))  # type: ignore[return-value]
+def output_option(function: _Function) -> _Function:
+    """Give a command `--output table|json`, as the argument `to_json`."""
+    return click.option(
+        "--output",
+        "to_json",
+        type=click.Choice(["table", "json"]),
+        default="table",
+        show_default=True,
+        callback=lambda _ctx, _option, word: word == "json",
+        help="What is written to standard output.",
+    )(function)
 
 
 def show_warnings(warnings: tuple[str, ...]) -> None:
@@ -182,13 +152,37 @@ def show_warnings(warnings: tuple[str, ...]) -> None:
         click.echo(f"bridge: warning: {line}", err=True)
 
 
-def span_seconds(
-    _ctx: click.Context, _option: click.Parameter, span: str | None
-) -> int | None:
-    """Read a length of time such as 90s, 10m, 2h or 1d: an option's callback."""
-    if span is None:
-        return None
-    match = re.fullmatch(r"([0-9]{1,9})([smhd])", span)
-    if match is None:
-        raise click.BadParameter(f"{span!r} is no span such as 90s, 10m, 2h or 1d.")
-    return int(match[1]) * _UNIT_SECONDS[match[2]]
+class _Since(click.ParamType[int]):
+    """A moment: a span before now (90s, 1h30m, 2d) or ISO 8601; milliseconds."""
+
+    name = "since"
+
+    _SPAN = re.compile(
+        r"(?=.)(?:(\d{1,6})d)?(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?"
+    )
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Return the moment in milliseconds since the epoch, 0 at least."""
+        if isinstance(value, int):
+            return value
+        if match := self._SPAN.fullmatch(value):
+            days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+            span = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+            return max(0, int((time.time() - span) * 1000))
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(
+                f"{value!r} is neither a span such as 90s, 1h30m or 2d nor a time such "
+                "as 2026-01-31T12:00:00Z.",
+                param,
+                ctx,
+            )
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return max(0, int(moment.timestamp() * 1000))
+
+
+SINCE = _Since()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
@@ -25,7 +24,7 @@ from bridge.operations import logs
 from bridge.settings import Settings
 
 
-__all__ = ["be_quiet", "console", "milliseconds_ago", "tell", "watched"]
+__all__ = ["be_quiet", "console", "tell", "watched"]
 
 _T = TypeVar("_T")
 
@@ -68,8 +67,3 @@ def be_quiet(settings: Settings) -> None:
 def tell(line: str) -> None:
     """Write a line to standard error."""
     click.echo(f"bridge: {line}", err=True)
-
-
-def milliseconds_ago(seconds: int) -> int:
-    """Give a moment of the past in milliseconds since the epoch."""
-    return max(0, int((time.time() - seconds) * 1000))

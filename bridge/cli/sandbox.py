@@ -1,8 +1,8 @@
 """
 `bridge sandbox`: the options, the banner and the signals.
 
-What a sandbox does stands in `bridge.sandbox`. Errors leave as they are: the
-root command tells them, a missing Pillow too.
+What a sandbox does is in `bridge.sandbox`. The root command reports errors, a missing
+Pillow too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-# The bridge's own default, which it needn't be told.
+# The bridge's own default, which needs no setting.
 _APP_KEY = "depin-api-prod-key"
 # Made up, as the other defaults are.
 _WEBHOOK_SECRET = "whsec_made-up-for-this-machine-only"  # noqa: S105
@@ -57,7 +57,7 @@ _BRIDGE_PATH = "/webhooks/dryapi"
     default=0.03,
     show_default=True,
     metavar="SHARE",
-    help="The share of jobs that fail; as upstream, no event tells of it.",
+    help="The share of jobs that fail; as upstream, no event reports it.",
 )
 @click.option(
     "--previews/--no-previews",
@@ -218,7 +218,7 @@ def _for_webhooks(config: SandboxConfig) -> list[str]:
     if url.scheme != "http" or url.path != _BRIDGE_PATH:
         return []
     host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
-    # Whoever chose another secret doesn't want to see it here.
+    # Another secret isn't for the screen.
     secret = f'"${_SECRET_VARIABLE}"'
     if config.webhook_secret == _WEBHOOK_SECRET:
         secret = shlex.quote(_WEBHOOK_SECRET)

@@ -15,28 +15,27 @@ import click
 import trio
 from rich.console import Console
 
-from bridge.cli.options import reading_options, span_seconds
-from bridge.cli.reading import milliseconds_ago
+from bridge.cli.options import SINCE, with_settings
 from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.consumer.live import follow_table, write_lines
 from bridge.kafka.reader import Edge, Start, TopicReader
 from bridge.operations import logs
-from bridge.settings import Settings
+from bridge.settings import Scope, Settings
 
 
 __all__ = ["command"]
 
 
 @click.command("tail")
-@reading_options
+@with_settings(Scope.READING)
 @click.option(
     "--from-beginning", is_flag=True, help="Begin with the oldest record there is."
 )
 @click.option(
     "--since",
-    callback=span_seconds,
-    metavar="SPAN",
-    help="Begin so long ago: 90s, 10m, 2h, 1d.",
+    type=SINCE,
+    metavar="SPAN|TIME",
+    help="Start this far back: 90s, 1h30m, 2d, or at 2026-01-31T12:00:00Z.",
 )
 @click.option(
     "--max-messages",
@@ -62,7 +61,7 @@ def command(
         raise click.UsageError("--from-beginning and --since exclude each other.")
     start: Start = Edge.BEGINNING if from_beginning else Edge.END
     if since is not None:
-        start = milliseconds_ago(since)
+        start = since
     # Standard output is the data. On a terminal a log line would tear the table,
     # which says itself when Kafka is away. A dumb terminal (Emacs, some CI) can't
     # show one.

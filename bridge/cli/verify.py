@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
@@ -17,13 +16,13 @@ import click
 import trio
 from rich.console import Console
 
-from bridge.cli.options import reading_options, show_warnings, span_seconds
+from bridge.cli.options import SINCE, output_option, show_warnings, with_settings
 from bridge.cli.signals import treat_sigterm_as_sigint
 from bridge.consumer.verify import Claim, Report, Watch, as_json, prove, show
 from bridge.errors import ExitCode
 from bridge.operations import logs
 from bridge.outbox.survey import look
-from bridge.settings import Settings
+from bridge.settings import Scope, Settings
 
 
 __all__ = ["command"]
@@ -33,7 +32,7 @@ _PIPE_COLUMNS = 160
 
 
 @click.command("verify")
-@reading_options
+@with_settings(Scope.READING)
 @click.option(
     "--dead-letter-topic",
     metavar="NAME",
@@ -49,9 +48,9 @@ _PIPE_COLUMNS = 160
 )
 @click.option(
     "--since",
-    callback=span_seconds,
-    metavar="SPAN",
-    help="Begin so long ago: 90s, 10m, 2h, 1d. [default: at the oldest record]",
+    type=SINCE,
+    metavar="SPAN|TIME",
+    help="Start this far back: 90s, 1h30m, 2d, or a time. [default: all]",
 )
 @click.option(
     "--isolation",
@@ -60,7 +59,7 @@ _PIPE_COLUMNS = 160
     show_default=True,
     help="With read_uncommitted, what an aborted transaction left shows as well.",
 )
-@click.option("--json", "to_json", is_flag=True, help="Write the report as JSON.")
+@output_option
 @click.pass_context
 def command(  # noqa: PLR0913 - one for each option
     ctx: click.Context,
@@ -97,7 +96,7 @@ def command(  # noqa: PLR0913 - one for each option
         settings.kafka,
         settings.topic,
         dead_letter_topic=dead_letter_topic or settings.dead_letter_topic,
-        since_ms=None if since is None else max(0, int((time.time() - since) * 1000)),
+        since_ms=since,
         committed_only=isolation == "read_committed",
         claims=claims,
         on_progress=watch.update,

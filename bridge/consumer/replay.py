@@ -33,9 +33,9 @@ from bridge.events.intake import Intake
 from bridge.events.record import Origin, Record
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.scan import Progress
-from bridge.operations import logs
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.survey import is_for_replays, replayed_in
+from bridge.outbox.values import RETENTION
 from bridge.schemas.registry import SchemaRegistry
 from bridge.settings import Settings
 
@@ -122,7 +122,7 @@ async def replay(  # noqa: PLR0913 - each is one independent choice of the calle
     run does the rest.
 
     Args:
-        settings: Those of `load_for_replaying`.
+        settings: Those of the scope `REPLAY`.
         directory: From `directory_of`.
         dead_letter_topic: The topic of dead letters.
         since_ms: Only letters as young as that, milliseconds since the epoch.
@@ -136,13 +136,12 @@ async def replay(  # noqa: PLR0913 - each is one independent choice of the calle
         OutboxError: The outbox can't be used.
         ConfigError: A setting that only its use shows to be wrong.
     """
-    settings.hide_secrets(logs.hide)
     choice = Choice(
         dead_letter_topic=dead_letter_topic,
         topic=settings.topic,
         since_ms=since_ms,
         reason=reason,
-        ended_seconds=settings.outbox.keep_ended_seconds,
+        ended_seconds=RETENTION.ended_seconds,
     )
     shape = shaper(settings, dead_letter_topic)
     prepare = partial(Replaying, settings.kafka, choice, shape, on_progress=on_progress)
@@ -218,7 +217,7 @@ def shaper(
             previews=settings.previews,
             preview_topic=settings.preview_topic,
             max_value_bytes=settings.limits.event_bytes,
-            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            max_dead_letter_bytes=settings.limits.event_bytes,
             max_preview_bytes=settings.limits.preview_bytes,
             origin=Origin.REPLAY,
         )
@@ -307,7 +306,7 @@ class _Writer:
             topics,
             self._outbox,
             dead_letter_topic=dead_letter_topic,
-            max_dead_letter_bytes=settings.limits.dead_letter_bytes,
+            max_dead_letter_bytes=settings.limits.event_bytes,
             delivery=settings.delivery,
             wire_format=registry,
         )

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from bridge.text import printable
+
 
 __all__ = ["plain", "utc"]
 
@@ -28,11 +30,7 @@ def plain(text: str, limit: int = _SHOWN_CHARACTERS) -> str:
         text: Any text.
         limit: A longer one is cut and ends with an ellipsis.
     """
-    cut = text[:limit] + ("…" if len(text) > limit else "")
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode()
-        for char in cut
-    )
+    return printable(text, limit)
 
 
 def utc(timestamp_ms: int) -> str:

@@ -170,7 +170,7 @@ class Intake:
         with suppress(UnicodeDecodeError):
             return self._make([_Text(event.decode())], received_at_us)
         reason, problem = DeadLetterReason.NOT_JSON, "the event is not UTF-8"
-        error = InvalidEventError(reason, problem, original=event)
+        error = InvalidEventError(problem, reason=reason, original=event)
         return [self._refused(error, received_at_us)]
 
     def record(self, event: bytes, received_at_us: int) -> Record:
@@ -226,9 +226,9 @@ class Intake:
                     return status
                 return _changed(status, value, Change.PREVIEW_TOO_LARGE)
         raise InvalidEventError(
-            DeadLetterReason.TOO_LARGE,
             f"the event has {len(status.value)} bytes, more than"
             f" {self._max_value_bytes}",
+            reason=DeadLetterReason.TOO_LARGE,
             original=event.data.encode("utf-8", "surrogatepass")
             if isinstance(event.data, str)
             else event.original,

@@ -231,7 +231,10 @@ class _Reading:
 
     def _error(self, reason: DeadLetterReason, message: str) -> InvalidEventError:
         return InvalidEventError(
-            reason, message, original=self._original, request_id=self._request_id
+            message,
+            reason=reason,
+            original=self._original,
+            request_id=self._request_id,
         )
 
     def _unread(self, reason: DeadLetterReason, message: str) -> InvalidEventError:

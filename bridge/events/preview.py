@@ -136,7 +136,7 @@ def read_image(text: str, max_bytes: int, request_id: str) -> Image:
             is_mislabeled = _SYNONYMS.get(claimed, claimed) != content_type
             return Image(data, content_type, digest, is_mislabeled)
     raise InvalidPreviewError(
-        reason, problem, original=text.encode(), request_id=request_id
+        problem, reason=reason, original=text.encode(), request_id=request_id
     )
 
 

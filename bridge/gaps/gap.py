@@ -1,9 +1,7 @@
 """
-What a gap is, and the form in which it stands on `jobs.gaps`.
+What a gap is, and its record on `jobs.gaps`.
 
-Owns the causes, the value that the bridge works with and the published type, from
-which `schemas/gap.schema.json` is made. When a gap opens, closes and is settled is
-`ledger`'s.
+`schemas/gap.schema.json` is generated from `GapRecord`.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ __all__ = ["TIME_SCHEMA", "Gap", "GapCause", "GapRecord"]
 
 _US_PER_SECOND: Final = 1_000_000
 
-# Which of a gap's numbers counts the jobs that came by a way.
+# Where a gap counts the jobs of an origin.
 _COUNTED_AS: Final = {
     Origin.STATUS_ENDPOINT: "healed_by_status_endpoint",
     Origin.WEBHOOK: "healed_by_webhook",
@@ -31,7 +29,7 @@ _COUNTED_AS: Final = {
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
-# How a moment is written, as JSON Schema says it; headers write theirs alike.
+# A time in records and headers, in JSON Schema.
 TIME_SCHEMA: Final = {
     "pattern": r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$",
     "format": "date-time",
@@ -42,38 +40,19 @@ class GapCause(StrEnum):
     """Why events may have been missed: a closed vocabulary, also a metric's label."""
 
     FIRST_START = "first_start"
-    """Nothing is known of the time before: a new outbox."""
-
     STOPPED = "stopped"
-    """The bridge was stopped, and started again."""
-
     CRASHED = "crashed"
-    """The bridge ended without having been stopped."""
-
     DISCONNECTED = "disconnected"
-    """The connection was lost."""
-
     DEAF = "deaf"
-    """The connection stood, but nothing came through it."""
-
     REFUSED = "refused"
-    """DryAPI refused the account for a time."""
-
     SUSPENDED = "suspended"
-    """The process stood still: a stopped process, a machine asleep."""
-
     OVERFLOW = "overflow"
-    """Events came faster than the disk took them, and memory was full."""
-
     OUTBOX_FULL = "outbox_full"
-    """The outbox had no room on disk, and memory was full."""
-
     OUTBOX_DAMAGED = "outbox_damaged"
-    """The outbox's file was damaged, with what had not reached Kafka yet."""
 
     @property
     def is_loss(self) -> bool:
-        """Whether the outbox gave up what had been read; else nothing was heard."""
+        """Whether the outbox lost received events; otherwise none were received."""
         return self in _LOSSES
 
 
@@ -208,21 +187,7 @@ class GapRecord(msgspec.Struct, frozen=True):
 
 
 class Gap(msgspec.Struct, frozen=True):
-    """
-    A gap as the bridge works with it; times are microseconds since the epoch.
-
-    Attributes:
-        gap_id: A UUID.
-        cause: Why.
-        client_id: Whose events.
-        since_us: What was sent before had arrived; None if nothing is known.
-        until_us: What is sent from then on arrives; None while the gap is open.
-        close_code: What ended the connection, if a code did.
-        jobs_in_flight: Known when the gap opened or closed; None if nobody knows.
-        healed_by_status_endpoint: How many jobs so far, settled or not.
-        healed_by_webhook: The same.
-        unknown: Of how many jobs nobody can tell; None until the gap is settled.
-    """
+    """A gap as the bridge works with it; times are microseconds since the epoch."""
 
     gap_id: str
     cause: GapCause
@@ -231,24 +196,33 @@ class Gap(msgspec.Struct, frozen=True):
     until_us: int | None = None
     close_code: int | None = None
     jobs_in_flight: int | None = None
+    # Of this many jobs so far, resolved or not.
     healed_by_status_endpoint: int = 0
     healed_by_webhook: int = 0
+    # Of how many the fate is unknown; None until the gap is resolved.
     unknown: int | None = None
 
     @property
-    def is_settled(self) -> bool:
-        """Whether it is known what became of its jobs, or that nobody can tell."""
+    def is_resolved(self) -> bool:
+        """Whether the fate of its jobs is known, or known to be unknown."""
         return self.unknown is not None
 
     @property
     def duration_seconds(self) -> float | None:
-        """How long it was; never below zero, though a clock may be set back."""
+        """Its length, never below zero: the clock may have been set back."""
         if self.since_us is None or self.until_us is None:
             return None
         return max(0, self.until_us - self.since_us) / _US_PER_SECOND
 
     def published(self) -> GapRecord:
-        """Give it as it stands on `jobs.gaps`."""
+        """Return its record on `jobs.gaps`."""
+        outcome = {}
+        if self.unknown is not None:
+            outcome = {
+                "healed_by_status_endpoint": self.healed_by_status_endpoint,
+                "healed_by_webhook": self.healed_by_webhook,
+                "unknown": self.unknown,
+            }
         return GapRecord(
             gap_id=self.gap_id,
             cause=self.cause.value,
@@ -258,28 +232,11 @@ class Gap(msgspec.Struct, frozen=True):
             duration_seconds=self.duration_seconds,
             close_code=self.close_code,
             jobs_in_flight=self.jobs_in_flight,
-            **self._outcome,
+            **outcome,
         )
 
-    @property
-    def _outcome(self) -> dict[str, int]:
-        """Give the members that it has from when it is settled."""
-        if self.unknown is None:
-            return {}
-        return {
-            "healed_by_status_endpoint": self.healed_by_status_endpoint,
-            "healed_by_webhook": self.healed_by_webhook,
-            "unknown": self.unknown,
-        }
-
     def covers(self, moment_us: int | None, now_us: int = 0) -> bool:
-        """
-        Whether a moment lies in it.
-
-        Args:
-            moment_us: Which; None, which lies nowhere, if it isn't known.
-            now_us: Until when it has gone on so far, for one that is open.
-        """
+        """Whether a known moment lies in it; an open one lasts until `now_us`."""
         if moment_us is None:
             return False
         until_us = now_us if self.until_us is None else self.until_us
@@ -287,31 +244,28 @@ class Gap(msgspec.Struct, frozen=True):
 
     def healed(self, origin: Origin) -> Gap:
         """
-        Count one more job of it.
+        Count one more job whose end was learned after all.
 
         Args:
-            origin: How its end was learned: by the status endpoint or a webhook.
+            origin: `STATUS_ENDPOINT` or `WEBHOOK`.
 
         Raises:
-            KeyError: Nothing is healed in that way.
+            KeyError: Another origin.
         """
         name = _COUNTED_AS[origin]
         return msgspec.structs.replace(self, **{name: getattr(self, name) + 1})
 
     def encode(self) -> bytes:
-        """Give it as the JSON of its record."""
+        """Return the JSON of its record."""
         return msgspec.json.encode(self.published())
 
     @classmethod
     def decode(cls, value: bytes) -> Gap:
         """
-        Read what `encode` gave.
-
-        Args:
-            value: The JSON of a gap's record.
+        Decode a record's JSON.
 
         Raises:
-            ValueError: It is not that, or another version's.
+            ValueError: It isn't a gap's record, or is one of a later version.
         """
         record = msgspec.json.decode(value, type=GapRecord)
         return cls(
@@ -331,7 +285,7 @@ class Gap(msgspec.Struct, frozen=True):
 def _microseconds(time: str | None) -> int | None:
     if time is None:
         return None
-    # In whole numbers: a float of seconds since the epoch rounds microseconds.
+    # Integers: a float of seconds since the epoch would round microseconds.
     return (msgspec.convert(time, _Moment) - _EPOCH) // _MICROSECOND
 
 

@@ -1,9 +1,9 @@
 """
-Releases the webhooks that are held on disk for the socket's own event.
+Webhooks on disk: written before they are answered, held for the socket's own event.
 
-A webhook is due after its time, by a clock that never jumps: the wall clock is set by
-others, and would release it at once, or hours later. Whether it is still needed then is
-decided by the outbox, in the transaction that writes it.
+A webhook is released after its grace period, which a monotonic clock measures: setting
+the wall clock changes nothing. In the transaction that releases it, the outbox decides
+whether it is still needed.
 """
 
 from __future__ import annotations
@@ -17,45 +17,46 @@ import trio
 
 from bridge.errors import OutboxError
 from bridge.events.job_status import TERMINAL_STATUSES
-from bridge.events.record import Origin
+from bridge.events.record import Origin, Record
 from bridge.gaps.ledger import Ledger
 from bridge.outbox import Outbox
-from bridge.outbox.values import Held
+from bridge.outbox.values import Delivery, Held
 from bridge.threads import answer_of
 
 
-__all__ = ["Holding", "steady_clock"]
+__all__ = ["Holding"]
 
-# So many are read, and released, together: half a megabyte, and one transaction.
-_AT_ONCE: Final = 500
+_US_PER_SECOND: Final = 1_000_000
 
-# So many in one turn of the loop: after a day of short gaps each has a thousand of them
-# to look at, 0.1 ms.
-_IN_A_TURN: Final = 50
+# Read and released together: half a megabyte, and one transaction.
+_BATCH: Final = 500
 
-# Looks come no more often: each reads all that wait, up to the above.
-_PACE_SECONDS: Final = 0.1
+# Between checkpoints. After a day of short gaps each webhook is compared with a
+# thousand of them, 0.1 ms.
+_CHECKPOINT_EVERY: Final = 50
 
-# A webhook whose sender got 503, since the disk was too slow, may be held all the same.
-_LOOK_SECONDS: Final = 30.0
+_PAUSE_SECONDS: Final = 0.1
 
-# The outbox has no room, or is closed: it says so itself.
+# A webhook may be written after its sender got 503, because the disk was slow.
+_SEARCH_SECONDS: Final = 30.0
+
+# The outbox is full, or its file is being replaced.
 _RETRY_SECONDS: Final = 1.0
 
 
 class Holding:
     """
-    Releases what is held, when its time is over.
+    Writes webhooks to the outbox, and releases them when they are due.
 
     Args:
-        outbox: Holds it.
-        ledger: Knows the gaps that a job's end heals.
-        client_ids: The accounts by `ce_source`; what is held for others goes, too.
-        hold_seconds: How long a webhook is held.
-        steady_us: See `steady_clock`.
+        outbox: Holds them on disk.
+        ledger: Has the gaps that a job's end heals.
+        client_ids: The accounts by `ce_source`. Webhooks of others are released too.
+        hold_seconds: The grace period.
+        now_ns: The wall clock, nanoseconds since the epoch; read once.
 
     Attributes:
-        released: Webhooks that were released, by what became of them.
+        released: The number of released webhooks, by what became of them.
     """
 
     def __init__(
@@ -65,65 +66,88 @@ class Holding:
         client_ids: Mapping[str, str],
         *,
         hold_seconds: float,
-        steady_us: Callable[[], int],
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.released = {"written": 0, "superseded": 0}
         self._outbox = outbox
         self._ledger = ledger
         self._client_ids = client_ids
-        self._hold_us = round(hold_seconds * 1_000_000)
-        self._steady_us = steady_us
+        self._hold_us = round(hold_seconds * _US_PER_SECOND)
+        # The wall clock's time now, continued by trio's clock.
+        self._offset_us = now_ns() // 1000 - self._trio_us()
         self._wake_us = 0
         self._sooner = trio.Event()
 
-    def expect(self, due_us: int) -> None:
-        """Look when a webhook is due that is held from now on, or may be."""
-        if due_us < self._wake_us:
-            self._wake_us = due_us
-            self._sooner.set()
+    async def take(
+        self, delivery_id: str, record: Record, ended_us: int | None
+    ) -> bool:
+        """
+        Write a webhook to disk, synced; only a job's record is held from then on.
+
+        Args:
+            delivery_id: The webhook's id.
+            record: What it reports.
+            ended_us: When its job ended, microseconds since the epoch, if known.
+
+        Returns:
+            Whether it is new.
+
+        Raises:
+            OutboxError: It can't be written.
+            CancelledError: The outbox is closed; of `concurrent.futures`.
+        """
+        due_us = self._now_us() + (0 if record.status is None else self._hold_us)
+        delivery = Delivery(delivery_id, record, due_us, ended_us)
+        try:
+            return await answer_of(self._outbox.take(delivery))
+        finally:
+            # It may be written though the wait for it was cancelled.
+            if due_us < self._wake_us:
+                self._wake_us = due_us
+                self._sooner.set()
 
     async def run(self) -> NoReturn:
         """
-        Release what is held, also by earlier processes, until cancelled.
+        Release webhooks when they are due, also those of earlier processes.
 
-        Theirs is due when they said, and at the latest `hold_seconds` from now: their
-        clock may have been ahead.
+        The clock of an earlier process may have been ahead. What couldn't be of this
+        process is released at the latest `hold_seconds` after the start.
         """
-        latest_us = self._steady_us() + self._hold_us
+        latest_us = self._now_us() + self._hold_us
         while True:
-            # What is expected from now on may not be seen by this look.
-            self._wake_us = self._steady_us() + round(_LOOK_SECONDS * 1_000_000)
+            # What is taken from now on may be missing in what is read next.
+            self._wake_us = self._now_us() + round(_SEARCH_SECONDS * _US_PER_SECOND)
             try:
-                rows = await answer_of(self._outbox.held(_AT_ONCE))
-                now_us = self._steady_us()
-                due = [row for row in rows if self._due_us(row, latest_us) <= now_us]
+                rows = await answer_of(self._outbox.held(_BATCH))
+                now_us = self._now_us()
+                due = []
+                for row in rows:
+                    due_us = row.due_us
+                    if due_us > max(now_us, latest_us) + self._hold_us:
+                        due_us = latest_us
+                    if due_us <= now_us:
+                        due.append(row)
+                    else:
+                        self._wake_us = min(self._wake_us, due_us)
                 await self._release(due)
             except (CancelledError, OutboxError):
                 await trio.sleep(_RETRY_SECONDS)
                 continue
-            if len(due) == _AT_ONCE:
+            if len(due) == _BATCH:
                 continue
-            for row in rows:
-                if row not in due:
-                    self._wake_us = min(self._wake_us, self._due_us(row, latest_us))
-            await trio.sleep(_PACE_SECONDS)
-            while (left_us := self._wake_us - self._steady_us()) > 0:
+            await trio.sleep(_PAUSE_SECONDS)
+            while (left_us := self._wake_us - self._now_us()) > 0:
                 self._sooner = trio.Event()
-                with trio.move_on_after(left_us / 1_000_000):
+                with trio.move_on_after(left_us / _US_PER_SECOND):
                     await self._sooner.wait()
 
-    def _due_us(self, row: Held, latest_us: int) -> int:
-        # None of this process is due later than from now on.
-        is_ahead = row.due_us > max(self._steady_us(), latest_us) + self._hold_us
-        return latest_us if is_ahead else row.due_us
-
     async def _release(self, rows: Sequence[Held]) -> None:
-        """Release webhooks together; raises if some can't be released now."""
+        """Release webhooks in one transaction; raises if one of them failed."""
         asked: list[tuple[Held, Sequence[str], Future[bool]]] = []
         for number, row in enumerate(rows, 1):
             gap_ids = self._gaps_of(row)
             asked.append((row, gap_ids, self._outbox.release(row.place, gap_ids)))
-            if number % _IN_A_TURN == 0:
+            if number % _CHECKPOINT_EVERY == 0:
                 await trio.lowlevel.checkpoint()
         failure: OutboxError | CancelledError | None = None
         for row, gap_ids, future in asked:
@@ -139,7 +163,7 @@ class Holding:
             raise failure
 
     def _gaps_of(self, row: Held) -> Sequence[str]:
-        """Return the gaps that a webhook heals, if it is written."""
+        """Return the gaps that a webhook heals if it is written."""
         record = row.record
         ce_source = record.envelope.ce_source
         client_id = self._client_ids.get(ce_source)
@@ -150,16 +174,9 @@ class Holding:
         last_seen_us = None if job is None else job.last_seen_us
         return self._ledger.healable(client_id, last_seen_us, row.ended_us)
 
+    def _now_us(self) -> int:
+        return self._offset_us + self._trio_us()
 
-def steady_clock(now_ns: Callable[[], int] = time.time_ns) -> Callable[[], int]:
-    """
-    Make a clock that goes on from the wall clock's time of now, and never jumps.
-
-    Args:
-        now_ns: The wall clock, nanoseconds since the epoch; read once.
-
-    Returns:
-        The clock, microseconds since the epoch.
-    """
-    begun_us, begun = now_ns() // 1000, trio.current_time()
-    return lambda: begun_us + int((trio.current_time() - begun) * 1_000_000)
+    @staticmethod
+    def _trio_us() -> int:
+        return int(trio.current_time() * _US_PER_SECOND)

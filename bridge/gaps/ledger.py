@@ -1,9 +1,9 @@
 """
-The ledger of gaps: which are open, and of which not all is known yet.
+The ledger of gaps: which are open, and which are not resolved yet.
 
-Each change of a gap is a record on the topic of gaps. Gaps are found by the sessions
-and the outbox; what became of their jobs is found out by `reconciler` and webhooks.
-All of it runs on the trio thread.
+Each change of a gap is a record on the topic of gaps. Sessions and the outbox open and
+close gaps; `reconciler` and webhooks find out how their jobs ended. All of it runs on
+the trio thread.
 """
 
 from __future__ import annotations
@@ -27,14 +27,12 @@ __all__ = ["ClosedGap", "GapStatistics", "Ledger"]
 
 _log = structlog.get_logger("bridge.gaps")
 
-# As long as dryAPI tries to deliver a webhook, and an hour.
+# dryAPI repeats a webhook for about a day.
 _KEPT_US: Final = 25 * 3600 * 1_000_000
 
-# Of one account, 1 MB: one that reconnects every minute has half as many again in the
-# time above, but what ended in the oldest was asked about long ago.
+# For one account, 1 MB. One that reconnects every minute has half as many again in that
+# time, but the jobs of the oldest were asked about long ago.
 _MAX_CLOSED: Final = 1000
-
-_HEALS: Final = (Origin.STATUS_ENDPOINT, Origin.WEBHOOK)
 
 
 class GapStatistics:
@@ -50,12 +48,14 @@ class GapStatistics:
         # Seconds of the gaps that have closed, and how many were resolved.
         self.seconds = dict.fromkeys(accounts, 0.0)
         self.settled = dict.fromkeys(accounts, 0)
-        # Jobs whose end was learned after all, by client id and origin: each once,
-        # though it may count in several gaps.
+        # Jobs whose end was learned after all, by client id and origin: each once, also
+        # if it counts in several gaps.
         self.healed: dict[tuple[str, str], int] = {
-            (who, origin): 0 for who in accounts for origin in _HEALS
+            (who, origin): 0
+            for who in accounts
+            for origin in (Origin.STATUS_ENDPOINT, Origin.WEBHOOK)
         }
-        # Jobs that nobody knows of, in the gaps that are remembered now.
+        # Jobs of unknown fate in the gaps that are remembered now.
         self.unknown = dict.fromkeys(accounts, 0)
 
 
@@ -64,13 +64,13 @@ class ClosedGap(msgspec.Struct):
 
     gap: Gap
     until_us: int
-    # Whether the next process is to know of it: until all of its jobs are known, or
-    # nothing more will be learned. From then on it is kept for jobs that began and
-    # ended within it.
+    # Whether the outbox remembers it for the next process: until the fate of all of its
+    # jobs is known, or nothing more will be learned. After that it is kept for jobs
+    # that began and ended in it.
     is_remembered: bool = True
-    # How many of its jobs the outbox has forgotten, so that nobody will ever know.
+    # How many of its jobs the outbox has forgotten, so that they stay unknown.
     lost: int = 0
-    # How many jobs the process before called unknown, until they are counted again.
+    # How many of its jobs were unknown to the process before, until it is resolved.
     unknown_before: int = 0
 
 
@@ -93,7 +93,7 @@ class Ledger:
         topic: The topic of gaps.
         accounts: The `ce_source` of each client id.
         keep: Takes the records, in order.
-        jobs_in_flight: Returns how many jobs of a client id are unfinished.
+        jobs_in_flight: Returns how many jobs of a client id are unfinished, if known.
         now_ns: The time, nanoseconds since the epoch.
     """
 
@@ -107,8 +107,8 @@ class Ledger:
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.statistics = GapStatistics(accounts)
-        # Called with the client id of each gap that closes; it may call the ledger.
-        self.on_closed: Callable[[str], None] = lambda _: None
+        # Called with each gap that closes; it may call the ledger.
+        self.on_closed: Callable[[ClosedGap], None] = lambda _: None
         self._topic = topic
         self._keep = keep
         self._jobs_in_flight = jobs_in_flight
@@ -116,73 +116,69 @@ class Ledger:
         self._sources = dict(accounts)
         self._client_ids = {source: client_id for client_id, source in accounts.items()}
         self._open: dict[str, Gap] = {}
-        # Of each account, in the order in which they closed.
+        # By account, in the order in which they closed.
         self._closed: dict[str, dict[str, ClosedGap]] = {who: {} for who in accounts}
+        # By the number of the outbox's loss.
         self._of_loss: dict[int, list[str]] = {}
 
     # -- The start --------------------------------------------------------------
 
     def restore(self, memory: Memory) -> None:
         """
-        Take over the gaps that the process before left, before any session begins.
+        Restore the gaps that the process before left, before any session starts.
 
-        The gap in which an account wasn't subscribed goes on until its next
+        The gap in which an account wasn't subscribed continues until its next
         subscription. A loss ended with the process: it is closed where that gap, or the
-        one of this start, begins. What belongs to no account of this process stays in
-        the outbox, for a start with that account.
+        one of this start, begins. A gap of an account that isn't configured stays in
+        the outbox.
         """
         left: dict[str, list[Gap]] = {}
         for one in memory.left_gaps:
             try:
                 reported = Gap.decode(one.value)
             except ValueError as error:
-                # Its interval is not lost by that: the gap of the start covers it.
+                # The gap of the start covers its interval.
                 _log.warning("gap.unreadable", error=str(error))
                 continue
             gap = _counted(reported, one)
             if gap.client_id not in self._sources:
-                _log.info("gap.left", gap_id=gap.gap_id, client_id=gap.client_id)
+                _log.info("gap.left_open", gap_id=gap.gap_id, client_id=gap.client_id)
             elif gap.until_us is None:
                 left.setdefault(gap.client_id, []).append(gap)
             else:
-                self._restore_closed(gap, reported)
+                unknown = gap.unknown or 0
+                closed = ClosedGap(gap, gap.until_us, unknown_before=unknown)
+                self._closed[gap.client_id][gap.gap_id] = closed
+                self.statistics.unknown[gap.client_id] += unknown
+                if gap.is_resolved and gap != reported:
+                    self._write(gap, opens=gap.gap_id)
         for client_id, gaps in left.items():
-            covered_us = memory.proved_us.get(self._sources[client_id])
-            self._restore_open(gaps, covered_us)
+            self._restore_open(gaps, memory.proved_us.get(self._sources[client_id]))
         self.expire()
         if memory.damage is not None:
             self.on_loss(memory.damage)
-
-    def _restore_closed(self, gap: Gap, reported: Gap) -> None:
-        unknown = gap.unknown or 0
-        assert gap.until_us is not None
-        closed = ClosedGap(gap, gap.until_us, unknown_before=unknown)
-        self._closed[gap.client_id][gap.gap_id] = closed
-        self.statistics.unknown[gap.client_id] += unknown
-        if gap.is_settled and gap != reported:
-            self._write(gap, opens=gap.gap_id)
 
     def _restore_open(self, gaps: Sequence[Gap], covered_us: int | None) -> None:
         """Continue the one gap without a subscription, if any, and close the others."""
         for gap in gaps:
             self._open[gap.gap_id] = gap
             self.statistics.open[gap.client_id] += 1
-        silent = min(
+        continued = min(
             (gap for gap in gaps if not gap.cause.is_loss),
-            key=lambda gap: _moment(gap.since_us),
+            key=lambda gap: _order(gap.since_us),
             default=None,
         )
-        if silent is not None:
-            # A gap's record reaches the disk before events that came before it, if many
-            # wait there: those went with the process, and weren't covered.
-            covered_us = min(silent.since_us, covered_us, key=_moment)
-            silent = msgspec.structs.replace(silent, since_us=covered_us)
-            self._open[silent.gap_id] = silent
-            _log.info("gap.continued", **_named(silent))
+        if continued is not None:
+            # The record of a gap is written before older events that wait in memory:
+            # those are lost with the process, and weren't covered.
+            covered_us = min(continued.since_us, covered_us, key=_order)
+            continued = msgspec.structs.replace(continued, since_us=covered_us)
+            self._open[continued.gap_id] = continued
+            _log.info("gap.continued", **_named(continued))
         for gap in gaps:
-            if silent is None or gap.gap_id != silent.gap_id:
+            if continued is None or gap.gap_id != continued.gap_id:
                 known = [us for us in (gap.since_us, covered_us) if us is not None]
-                self._close(gap.gap_id, max(known, default=self._now_us()))
+                self.close(gap.gap_id, max(known, default=self._now_us()))
 
     # -- Gaps open and close ----------------------------------------------------
 
@@ -202,22 +198,24 @@ class Ledger:
         close_code: int | None = None,
     ) -> str:
         """
-        Open a gap; gives its id.
+        Open a gap.
 
         Args:
-            client_id: Whose.
+            client_id: Whose events may be missed.
             cause: Why.
-            since_us: What was sent before had arrived; None if nothing is known.
-            close_code: What ended the connection, if a code did.
+            since_us: All that was sent before was received; None if that isn't known.
+            close_code: The WebSocket close code, if there was one.
+
+        Returns:
+            Its id.
         """
-        jobs = self._jobs_in_flight(client_id)
         gap = Gap(
             str(uuid4()),
             cause,
             client_id,
             since_us,
             close_code=close_code,
-            jobs_in_flight=jobs,
+            jobs_in_flight=self._jobs_in_flight(client_id),
         )
         self._open[gap.gap_id] = gap
         self.statistics.gaps[client_id, cause] += 1
@@ -226,23 +224,44 @@ class Ledger:
         _log.warning("gap.opened", **_named(gap))
         return gap.gap_id
 
-    def close(self, gap_id: str, until_us: int) -> None:
-        """Close an open gap: what is sent from then on arrives."""
-        self._close(gap_id, until_us)
+    def close(
+        self, gap_id: str, until_us: int, *, records_lost: int | None = None
+    ) -> None:
+        """Close an open gap: what is sent from `until_us` on is received."""
+        gap = msgspec.structs.replace(self._open.pop(gap_id), until_us=until_us)
+        client_id = gap.client_id
+        if gap.jobs_in_flight is None:
+            jobs = self._jobs_in_flight(client_id)
+            gap = msgspec.structs.replace(gap, jobs_in_flight=jobs)
+        self.statistics.open[client_id] -= 1
+        self.statistics.seconds[client_id] += gap.duration_seconds or 0.0
+        self._write(gap, opens=gap_id)
+        closed = self._closed[client_id][gap_id] = ClosedGap(gap, until_us)
+        _log.info(
+            "gap.closed",
+            gap_id=gap_id,
+            cause=gap.cause.value,
+            client_id=client_id,
+            duration_seconds=gap.duration_seconds,
+            **({} if records_lost is None else {"records_lost": records_lost}),
+        )
+        self.on_closed(closed)
 
     def on_loss(self, loss: Loss) -> None:
         """
         Open or close the gaps of records that the outbox lost.
 
-        If it isn't known whose they were, each account has a gap. Records of no account
-        of this process are a line in the log: nobody would close their gap.
+        If it isn't known whose they were, each account has a gap. Records of accounts
+        that aren't configured are only logged: no session would close their gap.
         """
+        client_id = self._client_ids.get(loss.ce_source or "")
+        concerned = list(self._sources) if loss.ce_source is None else [client_id]
         gap_ids = self._of_loss.get(loss.number)
         if gap_ids is None:
-            cause = GapCause(loss.cause)
             gap_ids = self._of_loss[loss.number] = [
-                self.open(client_id, cause, loss.since_us)
-                for client_id in self._concerned(loss.ce_source)
+                self.open(who, GapCause(loss.cause), loss.since_us)
+                for who in concerned
+                if who is not None
             ]
         if loss.until_us is None:
             return
@@ -251,7 +270,7 @@ class Ledger:
             self._open[gap_id] = msgspec.structs.replace(
                 self._open[gap_id], since_us=loss.since_us
             )
-            self._close(gap_id, loss.until_us, records_lost=loss.records)
+            self.close(gap_id, loss.until_us, records_lost=loss.records)
         if not gap_ids:
             _log.warning(
                 "gap.without_account",
@@ -261,36 +280,10 @@ class Ledger:
             )
         del self._of_loss[loss.number]
 
-    def _concerned(self, ce_source: str | None) -> list[str]:
-        if ce_source is None:
-            return list(self._sources)
-        client_id = self._client_ids.get(ce_source)
-        return [] if client_id is None else [client_id]
-
-    def _close(self, gap_id: str, until_us: int, **more: object) -> None:
-        gap = msgspec.structs.replace(self._open.pop(gap_id), until_us=until_us)
-        client_id = gap.client_id
-        if gap.jobs_in_flight is None:
-            jobs = self._jobs_in_flight(client_id)
-            gap = msgspec.structs.replace(gap, jobs_in_flight=jobs)
-        self.statistics.open[client_id] -= 1
-        self.statistics.seconds[client_id] += gap.duration_seconds or 0.0
-        self._write(gap, opens=gap_id)
-        self._closed[client_id][gap_id] = ClosedGap(gap, until_us)
-        _log.info(
-            "gap.closed",
-            gap_id=gap_id,
-            cause=gap.cause.value,
-            client_id=client_id,
-            duration_seconds=gap.duration_seconds,
-            **more,
-        )
-        self.on_closed(client_id)
-
-    # -- What becomes of their jobs ---------------------------------------------
+    # -- How their jobs ended -----------------------------------------------------
 
     def unresolved(self, client_id: str) -> list[ClosedGap]:
-        """Return an account's closed gaps of which not all is known, by their end."""
+        """Return an account's closed gaps that are remembered, by their end."""
         gaps = self._closed[client_id].values()
         return sorted(
             (one for one in gaps if one.is_remembered), key=lambda one: one.until_us
@@ -298,11 +291,11 @@ class Ledger:
 
     def resolve(self, closed: ClosedGap, unknown: int) -> None:
         """
-        Record what became of a gap's jobs, or that it turned out otherwise.
+        Record that a gap is resolved, or correct what was recorded.
 
         Args:
             closed: One of `unresolved`.
-            unknown: How many of its jobs in flight nobody knows of; those that the
+            unknown: How many of its jobs in flight have an unknown fate; those that the
                 outbox has forgotten are added.
         """
         closed.lost += max(0, closed.unknown_before - unknown)
@@ -310,7 +303,7 @@ class Ledger:
         unknown += closed.lost
         gap = msgspec.structs.replace(closed.gap, unknown=unknown)
         if gap != closed.gap or not unknown:
-            self._settle(closed, gap, final=unknown == 0)
+            self._resolve(closed, gap, final=unknown == 0)
 
     def is_old(self, closed: ClosedGap) -> bool:
         """Whether nothing more will be learned of a gap's jobs."""
@@ -327,15 +320,15 @@ class Ledger:
 
         Args:
             client_id: Whose job.
-            last_seen_us: When its last event was read; None if there was none.
+            last_seen_us: When its last event was received; None if there was none.
             ended_us: When it ended, if that is known.
         """
-        known = last_seen_us is not None
+        known, seen_us = last_seen_us is not None, last_seen_us or 0
         found = [
             gap_id
             for gap_id, one in self._closed[client_id].items()
-            # Of one that isn't remembered all known jobs are known.
-            if (known and one.is_remembered and (last_seen_us or 0) < one.until_us)
+            # All known jobs of one that isn't remembered are determined.
+            if (known and one.is_remembered and seen_us < one.until_us)
             # A job that began in it may be known by now, by its first webhook.
             or one.gap.covers(ended_us)
         ]
@@ -348,7 +341,7 @@ class Ledger:
         return tuple(found)
 
     def healed(self, gap_ids: Sequence[str], origin: Origin) -> None:
-        """Count one job whose end was written, in the gaps that `healable` gave."""
+        """Count one job whose end was written, in the gaps that `healable` returned."""
         accounts: set[str] = set()
         for gap_id in gap_ids:
             if gap_id in self._open:
@@ -359,7 +352,7 @@ class Ledger:
                 if (closed := gaps.get(gap_id)) is not None:
                     closed.gap = closed.gap.healed(origin)
                     accounts.add(client_id)
-                    if closed.gap.is_settled:
+                    if closed.gap.is_resolved:
                         opens = gap_id if closed.is_remembered else None
                         self._write(closed.gap, opens=opens)
         for client_id in accounts:
@@ -370,28 +363,27 @@ class Ledger:
         for gaps in self._closed.values():
             surplus = len(gaps) - _MAX_CLOSED
             for number, (gap_id, closed) in enumerate(list(gaps.items())):
-                is_over = self.is_old(closed) and closed.gap.is_settled
+                is_over = self.is_old(closed) and closed.gap.is_resolved
                 if number >= surplus and not is_over:
                     continue
-                # There is no forgetting without a record: it says the same again.
+                # The outbox forgets a gap with a record only: it repeats the last one.
                 if closed.is_remembered:
-                    self._settle(closed, closed.gap, final=True)
+                    self._resolve(closed, closed.gap, final=True)
                 self.statistics.unknown[closed.gap.client_id] -= closed.gap.unknown or 0
                 del gaps[gap_id]
 
-    def _settle(self, closed: ClosedGap, gap: Gap, *, final: bool) -> None:
+    def _resolve(self, closed: ClosedGap, gap: Gap, *, final: bool) -> None:
         before, closed.gap = closed.gap, gap
         client_id, unknown = gap.client_id, gap.unknown or 0
-        self.statistics.settled[client_id] += gap.is_settled and not before.is_settled
+        is_new = gap.is_resolved and not before.is_resolved
+        self.statistics.settled[client_id] += is_new
         self.statistics.unknown[client_id] += unknown - (before.unknown or 0)
         closed.is_remembered = not final
-        if final:
-            self._write(gap, closes=gap.gap_id)
-        else:
-            self._write(gap, opens=gap.gap_id)
+        self._write(gap, **{"closes" if final else "opens": gap.gap_id})
         if gap != before:
-            (_log.warning if unknown else _log.info)(
-                "gap.settled",
+            log = _log.warning if unknown else _log.info
+            log(
+                "gap.resolved",
                 gap_id=gap.gap_id,
                 cause=gap.cause.value,
                 client_id=client_id,
@@ -412,7 +404,6 @@ class Ledger:
             envelope=Envelope(
                 ce_source=self._sources[gap.client_id],
                 ce_type=header_names.GAP_TYPE,
-                # A gap is one of the socket: other ways have none.
                 origin=Origin.SOCKET,
                 content_type=header_names.JSON_CONTENT,
                 kind=Kind.GAP,
@@ -436,8 +427,8 @@ def _counted(gap: Gap, left: LeftGap) -> Gap:
     )
 
 
-def _moment(us: int | None) -> float:
-    """Make a moment comparable: an unknown beginning may be any."""
+def _order(us: int | None) -> float:
+    """Make a moment comparable; an unknown one comes first."""
     return -math.inf if us is None else us
 
 

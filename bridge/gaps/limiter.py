@@ -2,8 +2,8 @@
 When the status endpoint may be called, within the limits of one API token.
 
 One call is in flight at a time, so each response says exactly how many calls the server
-had counted by then, those of the user's own programs among them. Moments are seconds of
-one monotonic clock and are given by the caller.
+has counted, those of the user's own programs among them. The caller passes the time:
+seconds of one monotonic clock.
 """
 
 from __future__ import annotations
@@ -27,38 +27,36 @@ __all__ = ["Limiter", "Limits", "Purpose", "read_limits"]
 _MINUTE_SECONDS: Final = 60.0
 _DAY_SECONDS: Final = 86_400.0
 
-# dryAPI's limits of a Basic account, the smaller ones: assumed until a response tells.
+# dryAPI's limits of a Basic account, the smaller ones: assumed until a response has
+# others.
 _BASIC_PER_MINUTE: Final = 50
 _BASIC_PER_DAY: Final = 200
 
-# Stale jobs get one part of so many.
+# Stale jobs get a quarter.
 _STALE_SHARE: Final = 4
 
 _MAX_BACKOFF_SECONDS: Final = 60.0
 
-# A server that fails and asks for hours is asked again before that.
+# A server that fails doesn't know for how long: longer waits are cut to this.
 _MAX_FAILURE_WAIT_SECONDS: Final = 300.0
 
-# A minute's limit can't ask for as long a wait: what does, and doesn't say which limit
-# it is, is the day's.
-_LONGEST_MINUTE_SECONDS: Final = 3600.0
+# A longer wait is by the day's limit, where the response doesn't name the limit.
+_MAX_MINUTE_WAIT_SECONDS: Final = 3600.0
 
-# Nobody allows more calls a minute or a day; int() is slow with thousands of digits.
+# No server allows more; int() is slow with thousands of digits.
 _MAX_CALLS: Final = 100_000
 _MAX_DIGITS: Final = 9
-
-_TOO_MANY_REQUESTS: Final = 429
 
 
 class Purpose(StrEnum):
     """What a call is for: a metric's label."""
 
     GAP = "gap"
-    SILENT = "silent"
+    STALE = "stale"
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one response says of the account's limits; None where it says nothing."""
+    """The account's limits in one response; None where it has none."""
 
     per_minute: int | None = None
     minute_remaining: int | None = None
@@ -66,31 +64,31 @@ class Limits(msgspec.Struct, frozen=True):
     day_remaining: int | None = None
     # At most a day.
     retry_after_seconds: float | None = None
-    # Which limit refused the call; None if none did.
+    # The limit that refused the call; None if the call wasn't refused.
     limited_by: Literal["minute", "daily"] | None = None
 
 
 def read_limits(status: int, headers: Mapping[str, str], now: datetime) -> Limits:
     """
-    Read the limits in a response. What isn't a sensible number counts as absent.
+    Read the limits in a response's headers. An invalid number counts as absent.
 
     Args:
         status: Its HTTP status.
         headers: Its headers, names in lower case.
         now: This moment, with a time zone, for a `Retry-After` that is a date.
     """
-    # By the server's own clock, if it gives it: ours may be set otherwise.
+    # By the server's clock if it is there: this machine's may differ.
     asked = date_of(headers.get("date", "")) or now
     wait = retry_after_seconds(headers.get("retry-after", "").strip(), asked)
     day_remaining = _number(headers.get("x-ratelimit-daily-remaining"))
     limited_by: Literal["minute", "daily"] | None = None
-    if status == _TOO_MANY_REQUESTS:
+    if status == 429:
         kind = headers.get("x-ratelimit-type", "").strip().lower()
-        is_daily = day_remaining == 0 or (wait or 0) > _LONGEST_MINUTE_SECONDS
+        is_daily = day_remaining == 0 or (wait or 0) > _MAX_MINUTE_WAIT_SECONDS
         is_daily = kind == "daily" or (kind != "minute" and is_daily)
         limited_by = "daily" if is_daily else "minute"
     return Limits(
-        # A limit of zero can't be meant: it would be learned once and kept forever.
+        # A limit of zero would be kept forever: no call would show that it has ended.
         _number(headers.get("x-ratelimit-limit")) or None,
         _number(headers.get("x-ratelimit-remaining")),
         _number(headers.get("x-ratelimit-daily-limit")) or None,
@@ -117,10 +115,10 @@ class Limiter:
         now: This moment.
         reserve_percent: How many percent of a minute's and a day's calls are left to
             the user's own programs.
-        now_us: The wall clock, microseconds since the epoch: only for how old `spent`
-            is. A clock that is set changes nothing in a running process.
-        spent: What the process before had spent, if anything.
-        on_spent: Receives the day's count whenever it changes; must not wait.
+        now_us: The wall clock, microseconds since the epoch: only for the age of
+            `spent`. Setting it changes nothing in a running process.
+        spent: The day's calls of the process before, if any.
+        on_spent: Receives the day's calls whenever they change; must not wait.
         jitter: The source of randomness.
     """
 
@@ -143,21 +141,21 @@ class Limiter:
         # When the calls of the last minute ended, and those for stale jobs began.
         self._ended: deque[float] = deque()
         self._stale: deque[float] = deque()
-        # Once others were seen to call with this token.
+        # Whether others were seen to call with this token.
         self._others_call = False
         self._day_calls = self._day_stale = 0
-        # The server's day begins with its first call and ends 24 h later, so it is over
-        # 24 h after that call's response. Infinite before the first call.
+        # The server's day is the 24 h from its first call on: it has ended 24 h after
+        # the response. Infinite before the first call.
         self._day_ends_at = math.inf
         self._is_day_over = False
         self._purpose: Purpose | None = None
         self._failures = 0
         self._wait_until = -math.inf
         if spent is not None:
-            # A negative age is a clock that was set back: then the day begins now.
+            # If the clock was set back, the day begins now.
             age = max(0.0, (now_us() - spent.since_us) / 1_000_000)
             if age < _DAY_SECONDS:
-                # Which of them were for stale jobs isn't known: all may have been.
+                # All of them may have been for stale jobs.
                 self._day_calls = self._day_stale = spent.calls
                 self._day_ends_at = now + _DAY_SECONDS - age
 
@@ -167,13 +165,13 @@ class Limiter:
         return self._failures > 0
 
     def minute_left(self, now: float) -> int:
-        """Return how many calls may still be made in this minute."""
-        used = sum(1 for at in self._ended if at + _MINUTE_SECONDS > now)
+        """Return how many calls may still be made in this minute; in any thread."""
+        used = sum(at + _MINUTE_SECONDS > now for at in tuple(self._ended))
         used += self._purpose is not None
         return max(0, self._usable(self._per_minute) - used)
 
     def day_left(self, now: float) -> int | None:
-        """Return how many calls may still be made on this day; None: no limit."""
+        """Return the same for this day, None without a limit; in any thread."""
         is_same_day = now < self._day_ends_at
         if self._is_day_over and is_same_day:
             return 0
@@ -184,12 +182,12 @@ class Limiter:
 
     def possible_at(self, purpose: Purpose, now: float) -> float | None:
         """
-        Return the moment from which a call may be made; None: none on this day.
+        Return from when a call may be made, or None if not on this day.
 
-        It may turn out to be later; no call is in flight.
+        Ask again at that moment: it may be later then. No call is in flight.
         """
         share = self._usable(self._per_minute)
-        day_left, is_stale = self.day_left(now), purpose is Purpose.SILENT
+        day_left, is_stale = self.day_left(now), purpose is Purpose.STALE
         if is_stale:
             share //= _STALE_SHARE
             if self._per_day is not None and now < self._day_ends_at:
@@ -205,11 +203,11 @@ class Limiter:
         return at
 
     def begin(self, purpose: Purpose, now: float) -> None:
-        """Count a call that is made now."""
+        """Start a call."""
         self._turn_day(now)
         self._purpose = purpose
         self._day_calls += 1
-        if purpose is Purpose.SILENT:
+        if purpose is Purpose.STALE:
             self._day_stale += 1
             while self._stale and self._stale[0] + _MINUTE_SECONDS <= now:
                 self._stale.popleft()
@@ -218,41 +216,43 @@ class Limiter:
 
     def end(self, limits: Limits, now: float, *, failed: bool = False) -> None:
         """
-        End the call in flight with what its response said.
+        End the call in flight.
 
         Args:
-            limits: What it said of the limits; nothing of a call without a response.
+            limits: Those of its response; none if there was no response.
             now: This moment.
-            failed: Whether the endpoint failed or refused the token: it is then left
-                alone for a while, and the day isn't used up by an incident.
+            failed: Whether the endpoint failed or refused the token: the next call has
+                to wait, and this one doesn't count unless the server says so, so that
+                an incident uses up neither minute nor day.
         """
         self._turn_day(now)
         purpose, self._purpose = self._purpose, None
         self._learn_limits(limits, failed=failed)
-        self._count_minute(limits, now)
+        self._count_minute(limits, now, failed=failed)
         if math.isinf(self._day_ends_at):
             self._day_ends_at = now + _DAY_SECONDS
-        told = _used(self._per_day, limits.day_remaining)
-        if told is not None:
-            self._day_calls = told
+        used = _used(self._per_day, limits.day_remaining)
+        if used is not None:
+            self._day_calls = used
         elif failed:
             self._day_calls -= 1
-            self._day_stale -= purpose is Purpose.SILENT
+            self._day_stale -= purpose is Purpose.STALE
         if limits.limited_by == "minute":
-            # When the next call is possible is said, and it wouldn't be needed if
-            # nobody else called.
+            # That it was reached shows that others call; the wait replaces the count.
             self._ended.clear()
             self._others_call = True
-            self._wait(now + (limits.retry_after_seconds or _MINUTE_SECONDS))
+            wait = limits.retry_after_seconds or _MINUTE_SECONDS
+            self._wait_until = max(self._wait_until, now + wait)
         elif limits.limited_by == "daily":
-            # Zero seconds are no wait that helps: then the day takes its 24 h.
+            # Without a wait, or with one of zero seconds, the day lasts its 24 h.
             if limits.retry_after_seconds:
                 self._day_ends_at = now + limits.retry_after_seconds
             self._is_day_over = True
+            # The next process has none left either.
+            self._day_calls = max(self._day_calls, self._per_day or 0)
         elif failed:
             self._back_off(now, limits.retry_after_seconds or 0.0)
-        if not failed:
-            self._failures = 0
+        self._failures = self._failures if failed else 0
         self._report(now)
 
     def _usable(self, limit: int) -> int:
@@ -266,37 +266,38 @@ class Limiter:
         elif limits.day_remaining is not None:
             self._per_day = self._per_day or _BASIC_PER_DAY
         elif limits.per_minute is not None and not failed and not limits.limited_by:
-            # A response with the minute's limit would have the day's as well. One
-            # without any limit, such as a proxy's, says nothing about either.
+            # It would have the day's limit as well. A response without any, such as a
+            # proxy's, says nothing of either.
             self._per_day = None
 
-    def _count_minute(self, limits: Limits, now: float) -> None:
+    def _count_minute(self, limits: Limits, now: float, *, failed: bool) -> None:
         """
-        Count the call in the last 60 s, and correct the count.
+        Count a call for 60 s from its response on, and correct the count.
 
-        A call reaches the server between its beginning and its response, so one that
-        counts until 60 s after its response is counted at least as long as by any
-        server's window: fixed from its first call on, as Laravel's, by the clock, or
-        sliding.
+        That is at least as long as it counts in any server's window: fixed from its
+        first call on (Laravel's), by the clock, or sliding.
         """
-        self._ended.append(now)
-        while self._ended[0] + _MINUTE_SECONDS <= now:
+        while self._ended and self._ended[0] + _MINUTE_SECONDS <= now:
             self._ended.popleft()
-        told = _used(self._per_minute, limits.minute_remaining)
-        if told is None:
+        used = _used(self._per_minute, limits.minute_remaining)
+        if failed and used is None:
+            # A proxy's 503 counts nowhere. If the server counted the call, its next
+            # response says so; until then few calls are made.
             return
-        self._others_call |= told > len(self._ended)
-        if told != len(self._ended) or self._others_call:
-            # Whose calls the server counts isn't known: those that it forgot when a
-            # window ended may be as many as others have made. Known is only that they
-            # were made before now.
-            self._ended = deque([now] * told)
+        self._ended.append(now)
+        if used is None:
+            return
+        self._others_call |= used > len(self._ended)
+        if used != len(self._ended) or self._others_call:
+            # Others may have made as many calls as the server forgot when a window
+            # ended, so it isn't known when these were made, only that it was before.
+            self._ended = deque([now] * used)
 
     def _turn_day(self, now: float) -> None:
         if now >= self._day_ends_at:
             # A call in flight may belong to both days.
             self._day_calls = int(self._purpose is not None)
-            self._day_stale = int(self._purpose is Purpose.SILENT)
+            self._day_stale = int(self._purpose is Purpose.STALE)
             self._day_ends_at = math.inf
             self._is_day_over = False
 
@@ -306,10 +307,8 @@ class Limiter:
         seconds = min(_MAX_BACKOFF_SECONDS, 2.0 ** min(self._failures, 6))
         seconds *= self._jitter.uniform(0.5, 1.0)
         asked_seconds = min(asked_seconds, _MAX_FAILURE_WAIT_SECONDS)
-        self._wait(now + max(1.0, seconds, asked_seconds))
-
-    def _wait(self, until: float) -> None:
-        self._wait_until = max(self._wait_until, until)
+        wait = max(1.0, seconds, asked_seconds)
+        self._wait_until = max(self._wait_until, now + wait)
 
     def _report(self, now: float) -> None:
         calls = 0 if self._per_day is None else self._day_calls
@@ -320,7 +319,7 @@ class Limiter:
 
 
 def _used(limit: int | None, remaining: int | None) -> int | None:
-    """Return how many calls a server has counted that leaves so many of its limit."""
+    """Return how many calls the server has counted, if it is known."""
     if limit is None or remaining is None:
         return None
     return max(0, limit - remaining)

@@ -1,167 +1,83 @@
 """
-The application that takes webhooks: what a sender is answered, and when.
+The application that receives dryAPI's webhooks.
 
-2xx means that it stands on disk, synced, or that nothing is to be kept. All else is
-refused at once and says no more than its status. What is genuine is judged in
-`signature`, what it says is read in `delivery`; the port is opened elsewhere.
+It answers 2xx only if the webhook is on disk, synced, or needs no record. Any other
+answer is a bare status, so that it tells a forger nothing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from contextlib import aclosing
-from enum import StrEnum
 from typing import Final
 
 import msgspec
 import structlog
 import trio
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from bridge.errors import OutboxError
 from bridge.events.record import Record
-from bridge.gaps.delivery import Event, Webhook, delivery_of, read
-from bridge.gaps.signature import Fault, seal_of
-from bridge.outbox.values import Delivery
-from bridge.settings import Secret, WebhookSettings
-from bridge.threads import answer_of
+from bridge.gaps.holding import Holding
+from bridge.gaps.webhook import Event, Outcome, Webhook, read, signature_of
+from bridge.settings import Secret
 
 
-__all__ = ["OUTCOMES", "Outcome", "Receiver", "Recipient", "WebhookStatistics"]
+__all__ = ["Receiver", "Recipient", "WebhookStatistics"]
 
 _log = structlog.get_logger("bridge.gaps")
 
+_PATH: Final = "/webhooks/dryapi"
 
-class Outcome(StrEnum):
-    """What a request was answered with, whatever its signature: a metric's label."""
+# dryAPI waits for ten seconds, of which two are for the network. It would repeat a
+# webhook that is answered later.
+_ANSWER_SECONDS: Final = 8.0
+# Most bodies have some hundred bytes and arrive with the head. The rest of the time is
+# for the disk.
+_BODY_SECONDS: Final = 5.0
 
-    TAKEN = "taken"
-    """It stands on disk."""
+# dryAPI's own first wait; it may not read this header.
+_RETRY_AFTER_SECONDS: Final = 60
 
-    KNOWN = "known"
-    """It stood there before: dryAPI has sent it again."""
-
-    VALIDATION = "validation"
-    """The dashboard's test."""
-
-    OTHER_EVENT = "other_event"
-    """It is genuine, and of an event that nothing is known of."""
-
-    UNAVAILABLE = "unavailable"
-    """It could not be written in time: dryAPI is to send it again."""
-
-    TOO_LARGE = "too_large"
-    """Its body is larger than `webhook.max_body_bytes`."""
-
-    TOO_SLOW = "too_slow"
-    """Its body did not come in time."""
-
-    BROKEN_OFF = "broken_off"
-    """Its body ended before its end."""
-
-
-OUTCOMES: Final[tuple[Outcome | Fault, ...]] = (*Outcome, *Fault)
-"""All of them: those of a request that isn't genuine are its faults."""
+# Of a path or an event's name, which may be of any length.
+_MAX_LOGGED: Final = 100
 
 
 class WebhookStatistics:
     """
-    Counts since the start.
-
-    Args:
-        accounts: The client ids whose webhooks are taken: each has its zeros.
+    Counts since the start; each account and label has a zero.
 
     Attributes:
-        deliveries: Requests that were answered, by client id and outcome.
-        events: Genuine webhooks, each counted once, by client id and what they tell.
-        strangers: Requests for an account that there isn't, or without a secret.
-        last_terminal_at_us: When the last webhook came that tells of a job's end, by
-            client id, microseconds since the epoch; None if none has come yet.
+        deliveries: Answered requests, by client id and outcome.
+        events: Genuine webhooks without repeats, by client id and event.
+        unknown_account: Requests for an account that doesn't exist or has no secret.
+        last_terminal_at_us: When the last webhook with a job's end was received, by
+            client id, microseconds since the epoch; None before the first.
     """
 
-    def __init__(self, accounts: Iterable[str]) -> None:
-        accounts = list(accounts)
-        self.deliveries: dict[tuple[str, Outcome | Fault], int] = {
-            (who, outcome): 0 for who in accounts for outcome in OUTCOMES
+    def __init__(self, client_ids: Sequence[str]) -> None:
+        self.deliveries = {
+            (who, outcome): 0 for who in client_ids for outcome in Outcome
         }
-        self.events: dict[tuple[str, Event], int] = {
-            (who, event): 0 for who in accounts for event in Event
-        }
-        self.strangers = 0
-        self.last_terminal_at_us: dict[str, int | None] = dict.fromkeys(accounts)
-
-    def answered(
-        self, client_id: str, outcome: Outcome | Fault, webhook: Webhook | None
-    ) -> None:
-        """
-        Count a request.
-
-        Args:
-            client_id: Whose.
-            outcome: What it is answered with.
-            webhook: What it says; None if it isn't genuine, or wasn't read.
-        """
-        self.deliveries[client_id, outcome] += 1
-        if webhook is not None and outcome not in {Outcome.KNOWN, Outcome.UNAVAILABLE}:
-            self.events[client_id, webhook.event] += 1
-
-
-_PATH: Final = "/webhooks/dryapi"
-
-# dryAPI waits for ten seconds: two are for the network. What comes later would be sent
-# again though it was taken.
-_ANSWER_SECONDS: Final = 8.0
-# Some hundred bytes, mostly there with the head. The rest of the time is the disk's.
-_BODY_SECONDS: Final = 5.0
-
-# dryAPI's own first wait; it isn't known whether it looks at this header.
-_RETRY_AFTER_SECONDS: Final = 60
-
-_STATUS: Final = dict.fromkeys(Fault, 401) | {
-    Outcome.TAKEN: 200,
-    Outcome.KNOWN: 200,
-    Outcome.VALIDATION: 200,
-    Outcome.OTHER_EVENT: 200,
-    Outcome.UNAVAILABLE: 503,
-    Outcome.TOO_LARGE: 413,
-    Outcome.TOO_SLOW: 408,
-    Outcome.BROKEN_OFF: 400,
-}
-_REFUSED: Final = frozenset(
-    {*Fault, Outcome.TOO_LARGE, Outcome.TOO_SLOW, Outcome.BROKEN_OFF}
-)
-
-_CLOCK: Final = "compare this machine's clock with dryAPI's: bridge check does"
-
-# What the operator can do about a refusal; about others only their sender can.
-_WHAT_TO_DO: Final[dict[Outcome | Fault, str]] = {
-    Fault.WRONG_SIGNATURE: "compare webhook.secret, or the account's"
-    " webhook_secret_file, with dryAPI's dashboard",
-    Fault.TOO_OLD: _CLOCK,
-    Fault.TOO_NEW: _CLOCK,
-    Outcome.TOO_LARGE: "raise webhook.max_body_bytes if it is dryAPI's",
-}
-
-# An event's name is as long as its sender likes.
-_MOST_SHOWN: Final = 100
-
-_NS_PER_US: Final = 1000
-_US_PER_SECOND: Final = 1_000_000
+        self.events = {(who, event): 0 for who in client_ids for event in Event}
+        self.unknown_account = 0
+        self.last_terminal_at_us: dict[str, int | None] = dict.fromkeys(client_ids)
 
 
 class Recipient(msgspec.Struct, frozen=True):
     """
-    An account whose webhooks are taken.
+    An account whose webhooks are received.
 
     Attributes:
-        client_id: Its name.
-        secret: What they are signed with, one or several with blanks between them.
-        make: Makes their records.
+        client_id: Its client id.
+        secret: Its webhook secrets, with blanks between them.
+        make: Makes the record of an event, received at a time in microseconds.
     """
 
     client_id: str
@@ -174,170 +90,148 @@ class Receiver:
     Answers the webhooks of all accounts.
 
     Args:
-        recipients: Whose webhooks are taken.
-        take: Lays one down on disk.
-        expect: Is told when one will be due that has been laid down, or may have been.
-        settings: How large one may be, and how long it is held.
-        steady_us: The clock for what is held: see `steady`.
-        is_single: Whether there is one account, with the plain path; otherwise each has
-            its own below that, with its client id.
-        now_ns: The wall clock, nanoseconds since the epoch; it judges timestamps.
+        recipients: The accounts.
+        holding: Writes webhooks to disk.
+        max_body_bytes: The largest body.
+        is_single: Whether there is one account, with the path `/webhooks/dryapi`. Each
+            of several has its client id below it.
+        now_ns: The wall clock for timestamps, nanoseconds since the epoch.
 
     Attributes:
-        statistics: What was counted so far.
-        app: The application.
+        statistics: The counts so far.
+        app: The ASGI application.
     """
 
-    def __init__(  # noqa: PLR0913 - the doors of four rooms, each given by name
+    def __init__(
         self,
         recipients: Sequence[Recipient],
+        holding: Holding,
         *,
-        take: Callable[[Delivery], Future[bool]],
-        expect: Callable[[int], None],
-        statistics: WebhookStatistics,
-        settings: WebhookSettings,
-        steady_us: Callable[[], int],
+        max_body_bytes: int,
         is_single: bool,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.statistics = statistics
+        self.statistics = WebhookStatistics([one.client_id for one in recipients])
         self._recipients: dict[str | None, Recipient] = {
             None if is_single else one.client_id: one for one in recipients
         }
-        self._whose = (
+        self._paths = (
             f"the account's path is {_PATH}"
             if is_single
             else f"each account's path is {_PATH}/{{client_id}}, if it has a webhook"
             " secret"
         )
-        self._take = take
-        self._expect = expect
-        self._max_bytes = settings.max_body_bytes
-        self._hold_us = round(settings.hold_seconds * _US_PER_SECOND)
-        self._steady_us = steady_us
+        self._holding = holding
+        self._max_body_bytes = max_body_bytes
         self._now_ns = now_ns
-        routes = [
-            Route(path, self._answer, methods=["POST"])
-            for path in (_PATH, f"{_PATH}/{{client_id}}")
-        ]
-        self.app = Starlette(routes=routes, exception_handlers={404: self._lost})
-        # A sender that follows no redirect would be told nothing by one.
+        paths = (_PATH, f"{_PATH}/{{client_id}}")
+        self.app = Starlette(
+            routes=[Route(path, self._answer, methods=["POST"]) for path in paths],
+            exception_handlers={404: self._not_found},
+        )
+        # dryAPI follows no redirects.
         self.app.router.redirect_slashes = False
 
     async def _answer(self, request: Request) -> Response:
-        began = trio.current_time()
         recipient = self._recipients.get(request.path_params.get("client_id"))
         if recipient is None:
-            return self._stranger(request)
-        outcome, webhook = await self._outcome(request, recipient, began)
+            raise HTTPException(404)
         client_id = recipient.client_id
-        self.statistics.answered(client_id, outcome, webhook)
-        if outcome in _REFUSED:
-            known = _WHAT_TO_DO.get(outcome)
-            hint = {} if known is None else {"hint": known}
-            _log.warning(
-                "webhook.refused", client_id=client_id, reason=outcome.value, **hint
-            )
-        status = _STATUS[outcome]
-        if status == 200:
-            said = msgspec.json.encode({"status": outcome.value})
-            return Response(said, status, media_type="application/json")
-        later = outcome is Outcome.UNAVAILABLE
-        headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if later else None
-        return Response(status_code=status, headers=headers)
-
-    async def _lost(self, request: Request, _: Exception) -> Response:
-        """Answer what no route takes: a wrong address looks like no webhook at all."""
-        if request.method == "POST":
-            return self._stranger(request)
-        return Response(status_code=404)
-
-    def _stranger(self, request: Request) -> Response:
-        """Refuse what is for no account."""
-        self.statistics.strangers += 1
-        # `request.url` would raise for some Host headers.
-        path = request.scope["path"][:_MOST_SHOWN]
+        outcome = await self._outcome(request, recipient)
+        self.statistics.deliveries[client_id, outcome] += 1
+        if outcome.status == 200:
+            content = msgspec.json.encode({"status": outcome.value})
+            return Response(content, media_type="application/json")
+        if outcome is Outcome.UNAVAILABLE:
+            headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)}
+            return Response(status_code=outcome.status, headers=headers)
+        hint = {"hint": outcome.hint} if outcome.hint else {}
         _log.warning(
-            "webhook.refused", reason="unknown_account", path=path, hint=self._whose
+            "webhook.refused", client_id=client_id, reason=str(outcome), **hint
         )
+        return Response(status_code=outcome.status)
+
+    async def _not_found(self, request: Request, _: Exception) -> Response:
+        if request.method == "POST":
+            self.statistics.unknown_account += 1
+            # `request.url` would raise for some Host headers.
+            path = request.scope["path"][:_MAX_LOGGED]
+            _log.warning(
+                "webhook.refused", reason="unknown_account", path=path, hint=self._paths
+            )
         return Response(status_code=404)
 
-    async def _outcome(
-        self, request: Request, recipient: Recipient, began: float
-    ) -> tuple[Outcome | Fault, Webhook | None]:
-        """Judge a request, and keep what is to be kept; give what it says, too."""
-        # Before the body is read: noise costs nothing.
-        seal = seal_of(request.scope["headers"])
-        if isinstance(seal, Fault):
-            return seal, None
-        body = await self._body(request, began)
+    async def _outcome(self, request: Request, recipient: Recipient) -> Outcome:
+        """Verify a request and keep its content."""
+        started_at = trio.current_time()
+        # Checked before the body is read, so that an unsigned request costs little.
+        signature = signature_of(request.scope["headers"])
+        if isinstance(signature, Outcome):
+            return signature
+        body = await self._body(request, started_at + _BODY_SECONDS)
         if isinstance(body, Outcome):
-            return body, None
-        now_us = self._now_ns() // _NS_PER_US
-        fault = seal.fault(body, recipient.secret, now_us / _US_PER_SECOND)
-        if fault is not None:
-            return fault, None
+            return body
+        now_us = self._now_ns() // 1000
+        error = signature.error(body, recipient.secret, now_us / 1_000_000)
+        if error is not None:
+            return error
         webhook = read(body)
+        client_id = recipient.client_id
         if webhook.is_terminal:
-            self.statistics.last_terminal_at_us[recipient.client_id] = now_us
-        delivery = delivery_of(
-            webhook,
-            recipient.make,
-            received_at_us=now_us,
-            now_us=self._steady_us(),
-            hold_us=self._hold_us,
-        )
-        self._tell(webhook, recipient.client_id)
-        if delivery is not None:
-            return await self._keep(delivery, recipient.client_id, began), webhook
+            self.statistics.last_terminal_at_us[client_id] = now_us
         if webhook.event is Event.VALIDATION:
-            return Outcome.VALIDATION, webhook
-        return Outcome.OTHER_EVENT, webhook
+            outcome = Outcome.VALIDATION
+        elif webhook.event is Event.OTHER:
+            outcome = Outcome.OTHER_EVENT
+            name = (webhook.name or "")[:_MAX_LOGGED]
+            _log.warning(
+                "webhook.unknown_event", client_id=client_id, webhook_event=name
+            )
+        else:
+            deadline = started_at + _ANSWER_SECONDS
+            outcome = await self._keep(webhook, recipient, now_us, deadline)
+        if outcome not in {Outcome.KNOWN, Outcome.UNAVAILABLE}:
+            self.statistics.events[client_id, webhook.event] += 1
+        return outcome
 
-    async def _body(self, request: Request, began: float) -> bytes | Outcome:
-        """Read a body as far as it may go, in the time that it has."""
-        length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_bytes:
-            return Outcome.TOO_LARGE
+    async def _body(self, request: Request, deadline: float) -> bytes | Outcome:
         body = bytearray()
-        with trio.move_on_at(began + _BODY_SECONDS) as patience:
+        with trio.move_on_at(deadline):
             try:
-                # Closed here: trio doesn't allow that a generator is left half-way.
+                # trio requires that a generator is closed by the task that used it.
                 async with aclosing(request.stream()) as chunks:
                     async for chunk in chunks:
                         body += chunk
-                        if len(body) > self._max_bytes:
+                        if len(body) > self._max_body_bytes:
                             return Outcome.TOO_LARGE
             except ClientDisconnect:
                 return Outcome.BROKEN_OFF
-        return Outcome.TOO_SLOW if patience.cancelled_caught else bytes(body)
+            return bytes(body)
+        return Outcome.TOO_SLOW
 
-    async def _keep(self, delivery: Delivery, client_id: str, began: float) -> Outcome:
-        """Have a webhook laid down on disk; whatever keeps it from it is no 2xx."""
+    async def _keep(
+        self, webhook: Webhook, recipient: Recipient, now_us: int, deadline: float
+    ) -> Outcome:
+        """Have a webhook written to disk; every failure becomes a 503."""
+        assert webhook.value is not None, "only of events that make no record"
+        record = recipient.make(webhook.value, now_us)
+        client_id, delivery_id = recipient.client_id, webhook.delivery_id
+        if webhook.event is Event.UNREADABLE:
+            _log.warning(
+                "webhook.unreadable",
+                client_id=client_id,
+                delivery_id=delivery_id,
+                consequence="its body is a dead letter",
+            )
         reason = f"it could not be written within {_ANSWER_SECONDS:g} s"
         try:
-            with trio.move_on_at(began + _ANSWER_SECONDS):
-                is_new = await answer_of(self._take(delivery))
+            with trio.move_on_at(deadline):
+                ended_us = webhook.ended_us
+                is_new = await self._holding.take(delivery_id, record, ended_us)
                 return Outcome.TAKEN if is_new else Outcome.KNOWN
         except OutboxError as error:
             reason = str(error)
         except CancelledError:
             reason = "the outbox has ended, or its file is being replaced"
-        finally:
-            # Though nobody waits for it any more, it may have been laid down.
-            self._expect(delivery.due_us)
         _log.warning("webhook.not_taken", client_id=client_id, reason=reason)
         return Outcome.UNAVAILABLE
-
-    def _tell(self, webhook: Webhook, client_id: str) -> None:
-        """Write down what is odd about a genuine webhook."""
-        if webhook.event is Event.UNREADABLE:
-            _log.warning(
-                "webhook.unreadable",
-                client_id=client_id,
-                delivery_id=webhook.delivery_id,
-                consequence="its body is a dead letter",
-            )
-        elif webhook.event is Event.OTHER:
-            named = (webhook.name or "")[:_MOST_SHOWN]
-            _log.warning("webhook.unknown_event", client_id=client_id, named=named)

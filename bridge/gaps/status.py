@@ -1,20 +1,14 @@
 """
-Asking dryAPI for a job's status.
+Asks dryAPI for a job's status, and makes an event of the answer.
 
-One request about one job, and what came of it, in a closed vocabulary. Whether and when
-to ask is `budget`'s business, what an answer says of the job that of `answers`.
-
-What stands in a body is never repeated in a reason: it may hold a signed address.
+No reason repeats any part of a body: it may hold a signed address.
 """
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -23,8 +17,7 @@ import trio
 from bridge.errors import InvalidAnswerError
 from bridge.events.job_status import JobStatusRecord
 from bridge.gaps.limiter import Limits, read_limits
-from bridge.http.client import ApiClient, ApiError, Response, TokenError, Transport
-from bridge.settings import Secret
+from bridge.http.client import ApiClient, ApiError, Response, TokenError
 
 
 __all__ = [
@@ -40,61 +33,58 @@ _PATH: Final = "api/v1/client/request-status/"
 
 _NO_LIMITS: Final = Limits()
 
-# A result may be a text, the transcript of some hours for instance, which has a
-# megabyte. What is far above that is no answer, and is not read to the end.
-_MOST_BODY_BYTES: Final = 8 * 1024 * 1024
+# A result may be a text: the transcript of some hours has a megabyte.
+_MAX_BODY_BYTES: Final = 8 * 1024 * 1024
 
-# No URL carries these: whoever meets them on the way takes them for steps in its path,
-# also where they are percent-encoded (RFC 3986 section 6.2.2).
+# No URL carries these: servers and proxies take them for steps in the path, also where
+# they are percent-encoded (RFC 3986 section 6.2.2).
 _DOT_SEGMENTS: Final = frozenset({"", ".", ".."})
-
 
 _PENDING: Final = "pending"
 
 _OWN_MEMBERS: Final = frozenset({"request_id", "status", "preview"})
 _EVENT_MEMBERS: Final = frozenset(JobStatusRecord.__struct_fields__)
 
-# Said by an event even where it says nothing.
+# In an event also where they are null.
 _NULLABLE: Final = frozenset({"result_url", "progress"})
 
 _NULL: Final = msgspec.Raw(b"null")
 
-# Members are left as they stand: no digit of a number is lost, and what they hold is
-# judged with the event.
+# Members stay as they were sent: no digit of a number is lost.
 _Members = dict[str, msgspec.Raw]
 _decode: Final = msgspec.json.Decoder(_Members).decode
-_read_text: Final = msgspec.json.Decoder(str).decode
+_decode_text: Final = msgspec.json.Decoder(str).decode
 
 
 class Outcome(StrEnum):
-    """What came of a request: a closed vocabulary, also a metric's label."""
+    """What a request resulted in: a closed vocabulary, also a metric's label."""
 
     ANSWERED = "answered"
-    """200, and JSON."""
+    """200 with a JSON object."""
 
     NOT_FOUND = "not_found"
-    """404, and JSON: dryAPI doesn't know the job."""
+    """404 with a JSON object: dryAPI doesn't know the job."""
 
     LIMITED = "limited"
-    """429: a limit is reached, by whoever shares it."""
+    """429: a limit is reached, perhaps by other programs."""
 
     REFUSED = "refused"
     """401 or 403: the token isn't accepted."""
 
     FAILED = "failed"
-    """Everything else: 5xx, no answer in time, no connection, no JSON."""
+    """Anything else: 5xx, no response in time, no connection, no JSON."""
 
 
 class Answer(msgspec.Struct, frozen=True):
     """
-    What came of a request.
+    The result of a request.
 
     Attributes:
-        outcome: In one word.
-        limits: What it said of the account's limits.
-        status: The HTTP status, if an answer came.
-        body: What came; empty unless `outcome` is `answered`.
-        reason: Why it isn't `answered`, a sentence for logs; empty if it is.
+        outcome: Its kind.
+        limits: The account's limits that it names.
+        status: The HTTP status, if there was a response.
+        body: The body; empty unless `outcome` is `answered`.
+        reason: Why it isn't `answered`, for logs.
     """
 
     outcome: Outcome
@@ -118,56 +108,21 @@ _OUTCOMES: Final = {
 
 class StatusClient:
     """
-    `GET {api}/api/v1/client/request-status/{id}` with a bearer token.
-
-    `async with` keeps its connections open; `ask` needs it.
+    `GET {api}/api/v1/client/request-status/{id}`.
 
     Args:
-        api_url: dryAPI's base URL.
-        token: The API token, read again for each request.
-        timeout_seconds: The longest time of one request.
-        tls: Says for each request whom to trust; the system's certificates if None.
-        transport: Carries requests in place of the network, for tests.
-
-    Raises:
-        ConfigError: `api_url` is no HTTP address.
+        client: The client of the account.
     """
 
-    def __init__(
-        self,
-        api_url: str,
-        token: Secret,
-        *,
-        timeout_seconds: float,
-        tls: Callable[[], ssl.SSLContext] | None = None,
-        transport: Transport | None = None,
-    ) -> None:
-        self._client = ApiClient(
-            api_url,
-            token,
-            timeout_seconds=timeout_seconds,
-            tls=tls,
-            transport=transport,
-        )
-        self._place = self._client.place(_PATH)
-
-    async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self._client.__aexit__(kind, error, traceback)
+    def __init__(self, client: ApiClient) -> None:
+        self._client = client
+        self._place = client.place(_PATH)
 
     async def ask(self, request_id: str) -> Answer:
         """
-        Ask about one job, once; whatever a server does is an answer, too.
+        Ask about one job once; all failures are answers, too.
 
-        A refused token that was replaced meanwhile is tried once more.
+        If the token is refused and was replaced in the meantime, it is asked again.
 
         Args:
             request_id: The job.
@@ -178,22 +133,18 @@ class StatusClient:
             )
         token = self._client.token.reveal()
         answer = await self._ask(token, request_id)
-        if answer.status == 401:
-            renewed = self._client.token.reveal()
-            if renewed != token:
-                answer = await self._ask(renewed, request_id)
-        return answer
+        renewed = self._client.token.reveal() if answer.status == 401 else token
+        return answer if renewed == token else await self._ask(renewed, request_id)
 
     async def _ask(self, token: str, request_id: str) -> Answer:
         path = f"{_PATH}{quote(request_id, safe='')}"
         try:
             response = await self._client.request(
-                path, max_bytes=_MOST_BODY_BYTES, token=token
+                path, max_bytes=_MAX_BODY_BYTES, token=token
             )
         except trio.TooSlowError:
             return self._failed(
-                f"gave no answer within {self._client.timeout_seconds:g} s"
-                " (reconciliation.request_timeout_seconds)"
+                f"didn't answer within {self._client.timeout_seconds:g} s"
             )
         except TokenError as error:
             return Answer(Outcome.REFUSED, reason=str(error))
@@ -204,8 +155,9 @@ class StatusClient:
     def _judge(self, response: Response) -> Answer:
         status, body = response.status, response.body
         limits = read_limits(status, response.headers, datetime.now(UTC))
-        # A proxy's own 404, while dryAPI is exchanged behind it, says nothing of a job.
-        if status in _OUTCOMES and (status != 404 or _is_object(body)):
+        is_object = _members(body) is not None
+        # A proxy's own 404, while dryAPI is deployed behind it, says nothing of a job.
+        if status in _OUTCOMES and (status != 404 or is_object):
             outcome, why = _OUTCOMES[status]
             return Answer(outcome, limits, status, reason=why)
         if status != 200:
@@ -215,9 +167,9 @@ class StatusClient:
             elif status == 404:
                 why += ", and not as dryAPI does where it doesn't know a job"
         elif body is None:
-            why = f"gave an answer of more than {_MOST_BODY_BYTES} bytes or of too many"
+            why = f"gave an answer of more than {_MAX_BODY_BYTES} bytes or of too many"
             why += " chunks"
-        elif not _is_object(body):
+        elif not is_object:
             why = f"gave an answer ({response.content_type}) that is no JSON object"
         else:
             return Answer(Outcome.ANSWERED, limits, status, body)
@@ -229,23 +181,13 @@ class StatusClient:
         return Answer(Outcome.FAILED, limits, status, reason=f"{self._place} {why}")
 
 
-def _is_object(body: bytes | None) -> bool:
-    if body is None:
-        return False
-    try:
-        msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
-
-
 class StatusAnswer(msgspec.Struct, frozen=True):
     """
     What an answer says of a job.
 
     Attributes:
-        status: `pending`, `processing`, `done`, `error`, or what else dryAPI says.
-        event: It, as JSON for the intake; None for `pending`, which is no event.
+        status: `pending`, `processing`, `done`, `error`, or another word of dryAPI's.
+        event: It as JSON for the intake; None for `pending`, which is not an event.
     """
 
     status: str
@@ -261,9 +203,8 @@ def event_of(request_id: str, answer_body: bytes) -> StatusAnswer:
         answer_body: The answer's body.
 
     Returns:
-        What it says. The preview is null in any case: here it is an address, and an
-        event's is an image. What isn't null beside the members of an event passes
-        through.
+        What it says. The preview is always null: here it is an address, and an event's
+        is an image. Other members that aren't null pass through.
 
     Raises:
         InvalidAnswerError: It has another shape.
@@ -274,39 +215,42 @@ def event_of(request_id: str, answer_body: bytes) -> StatusAnswer:
         raise InvalidAnswerError("the answer is about another job than was asked for")
     if status == _PENDING:
         return StatusAnswer(status, None)
-    said: dict[str, Any] = {
+    members: dict[str, Any] = {
         name: value
         for name, value in data.items()
         if name not in _OWN_MEMBERS and (name in _NULLABLE or value != _NULL)
     }
-    event = {"request_id": request_id, "status": status, "preview": None} | said
+    event = {"request_id": request_id, "status": status, "preview": None} | members
     return StatusAnswer(status, msgspec.json.encode(event))
 
 
 def without_extras(event: bytes) -> bytes:
-    """
-    Leave out what only passes through, for an event that is too large with it.
-
-    Args:
-        event: As `event_of` made it.
-    """
+    """Remove what only passes through from an event that is too large."""
     members = _decode(event)
     return msgspec.json.encode(
         {name: members[name] for name in members if name in _EVENT_MEMBERS}
     )
 
 
-def _object(value: bytes | msgspec.Raw | None, what: str) -> _Members:
+def _members(value: bytes | msgspec.Raw | None) -> _Members | None:
+    """Return an object's members; None if it isn't a JSON object in UTF-8."""
     try:
-        # What is left as it stands isn't looked at, and the intake takes text.
+        # Raw members aren't checked by msgspec, and the intake takes text.
         return _decode(bytes(value or b"").decode())
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # Without the cause, which may quote the body.
-        raise InvalidAnswerError(f"{what} is missing or no JSON object") from None
+        return None
+
+
+def _object(value: bytes | msgspec.Raw | None, what: str) -> _Members:
+    members = _members(value)
+    if members is None:
+        raise InvalidAnswerError(f"{what} is missing or no JSON object")
+    return members
 
 
 def _text(value: msgspec.Raw | None, what: str) -> str:
     try:
-        return _read_text(value or b"")
+        return _decode_text(value or b"")
     except (msgspec.MsgspecError, UnicodeDecodeError):
+        # Without the cause, which may quote the body.
         raise InvalidAnswerError(f"{what} is missing or no string") from None

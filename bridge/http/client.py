@@ -107,7 +107,7 @@ class ApiClient:
     """
     Requests to dryAPI with a bearer token.
 
-    Within `async with` idle connections are kept for the next request; otherwise each
+    Within `async with` a connection is kept for the next request; otherwise each
     request opens its own.
 
     Args:
@@ -144,7 +144,7 @@ class ApiClient:
         self.timeout_seconds = timeout_seconds
         self._tls = tls or client_tls(None).current
         self._transport = transport or self._exchange
-        self._idle: list[_Connection] = []
+        self._kept: _Connection | None = None
         self._keeps = False
 
     async def __aenter__(self) -> Self:
@@ -158,15 +158,15 @@ class ApiClient:
         traceback: TracebackType | None,
     ) -> None:
         self._keeps = False
-        while self._idle:
-            await trio.aclose_forcefully(self._idle.pop().stream)
+        if self._kept is not None:
+            await trio.aclose_forcefully(self._kept.stream)
 
     def place(self, path: str) -> str:
         """Give an endpoint's address for messages: without user and password."""
         return f"{self._url.scheme}://{self._host}{self._url.path}/{path}"
 
     async def request(
-        self, path: str, *, max_bytes: int, token: str, content: object = None
+        self, path: str, *, max_bytes: int, token: str | None, content: object = None
     ) -> Response:
         """
         GET from an endpoint, or POST a JSON content to it.
@@ -174,7 +174,7 @@ class ApiClient:
         Args:
             path: The endpoint's path below the base URL.
             max_bytes: The largest body of its response.
-            token: The token.
+            token: The token; None for a request without one.
             content: What is posted.
 
         Raises:
@@ -182,19 +182,22 @@ class ApiClient:
             trio.TooSlowError: It took too long.
         """
         # An error of the library would repeat the token.
-        if not (token.isascii() and token.isprintable() and token == token.strip()):
+        if token is not None and not (
+            token.isascii() and token.isprintable() and token == token.strip()
+        ):
             raise TokenError(
                 "the API token (BRIDGE_API_TOKEN, or the account's api_token_file) has"
                 " characters that no HTTP header can carry"
             )
         headers = {
-            "Authorization": f"Bearer {token}",
             # Without it Laravel answers with a redirect to a login page.
             "Accept": "application/json",
             # A compressed body could be far larger than what is counted.
             "Accept-Encoding": "identity",
             "User-Agent": f"dryapi-kafka-bridge/{__version__}",
         }
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         body = b""
         if content is not None:
             body = msgspec.json.encode(content)
@@ -213,42 +216,33 @@ class ApiClient:
 
     async def _exchange(self, request: Request) -> Response:
         tls = self._tls()
-        kept = await self._kept_connection(tls)
-        if kept is not None:
+        kept, self._kept = self._kept, None
+        if kept is not None and kept.is_fresh and kept.tls is tls:
             try:
                 return await self._exchange_on(kept, request)
             except ApiError:
                 # The server may have closed it meanwhile, and has answered nothing.
                 if kept.has_received:
                     raise
+        elif kept is not None:
+            await trio.aclose_forcefully(kept.stream)
         try:
             stream = await open_stream(self._url, tls)
         except ConnectError as error:
             raise ApiError(str(error)) from error
         return await self._exchange_on(_Connection(stream, tls), request)
 
-    async def _kept_connection(self, tls: ssl.SSLContext) -> _Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.tls is tls and trio.current_time() < connection.expires_at:
-                return connection
-            await trio.aclose_forcefully(connection.stream)
-        return None
-
     async def _exchange_on(self, connection: _Connection, request: Request) -> Response:
-        is_reusable = False
         try:
             response = await connection.exchange(request)
-            is_reusable = self._keeps and connection.tls is self._tls()
-            is_reusable &= connection.is_reusable
+            is_current = self._keeps and connection.tls is self._tls()
+            if is_current and self._kept is None and connection.is_fresh:
+                self._kept = connection
         except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
             raise ApiError(str(error) or "it closed the connection") from error
         finally:
-            if not is_reusable:
+            if self._kept is not connection:
                 await trio.aclose_forcefully(connection.stream)
-        if is_reusable:
-            connection.expires_at = trio.current_time() + _IDLE_SECONDS
-            self._idle.append(connection)
         return response
 
 
@@ -258,14 +252,15 @@ class _Connection:
     def __init__(self, stream: trio.abc.Stream, tls: ssl.SSLContext) -> None:
         self.stream = stream
         self.tls = tls
-        self.expires_at = 0.0
         self.has_received = False
+        self._used_at = 0.0
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=2**20)
 
     @property
-    def is_reusable(self) -> bool:
+    def is_fresh(self) -> bool:
         """Whether another request may follow."""
-        return self._http.our_state is self._http.their_state is h11.DONE
+        is_done = self._http.our_state is self._http.their_state is h11.DONE
+        return is_done and trio.current_time() < self._used_at + _IDLE_SECONDS
 
     async def exchange(self, request: Request) -> Response:
         """Send a request and receive its response."""
@@ -297,6 +292,7 @@ class _Connection:
             name, text = raw_name.decode(), value.decode("latin-1")
             names[name] = f"{names[name]}, {text}" if name in names else text
         body = await self._body(request.max_bytes)
+        self._used_at = trio.current_time()
         return Response(event.status_code, names, body)
 
     async def _body(self, max_bytes: int) -> bytes | None:
@@ -330,11 +326,17 @@ _MAX_RETRY_AFTER_SECONDS: Final = 300.0
 
 _APP_KEY: Final = "pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
 _REFUSALS: Final = {
-    401: "dryAPI refused the API token (HTTP 401): check BRIDGE_API_TOKEN, or the"
-    " account's api_token_file in [[accounts]]",
-    403: "dryAPI refused the channel (HTTP 403): check BRIDGE_CLIENT_ID and that the"
-    " API token (BRIDGE_API_TOKEN) belongs to it, or client_id and api_token_file of"
-    " the account in [[accounts]]",
+    401: (
+        "dryAPI refused the API token (HTTP 401)",
+        "Check BRIDGE_API_TOKEN, or the account's api_token_file in [[accounts]]",
+    ),
+    403: (
+        "dryAPI refused the channel (HTTP 403)",
+        (
+            "Check BRIDGE_CLIENT_ID and that the API token (BRIDGE_API_TOKEN) belongs"
+            " to it, or client_id and api_token_file of the account in [[accounts]]"
+        ),
+    ),
 }
 
 
@@ -345,8 +347,6 @@ class _Signed(msgspec.Struct):
 class Authorizer:
     """
     Signatures for a channel, from `POST {api}/broadcasting/auth`.
-
-    When to ask again is decided by the session.
 
     Args:
         client: The client of the account.
@@ -404,7 +404,9 @@ class Authorizer:
     def _signature(self, response: Response) -> str:
         status = response.status
         if status in _REFUSALS:
-            raise AuthorizationError(_REFUSALS[status], status=status, terminal=True)
+            message, hint = _REFUSALS[status]
+            raise AuthorizationError(message, hint=hint, status=status, terminal=True)
+        auth, problem = "", ""
         if response.is_redirect:
             problem = "is a redirect, which is not followed"
         elif status != 200:
@@ -418,16 +420,15 @@ class Authorizer:
                 problem = "has no string 'auth'"
             except (msgspec.MsgspecError, RecursionError, ValueError):
                 problem = "is not JSON"
-            else:
-                key, _, signature = auth.partition(":")
-                if key == self._app_key and signature:
-                    return auth
-                problem = f"is signed for another app than {_APP_KEY} names"
+        key, _, signature = auth.partition(":")
+        if key == self._app_key and signature:
+            return auth
+        problem = problem or f"is signed for another app than {_APP_KEY} names"
         after = response.headers.get("retry-after", "")
         wait = retry_after_seconds(after, datetime.now(UTC))
-        kind = response.content_type
         raise AuthorizationError(
-            f"the answer of {self._place} (HTTP {status}, {kind}) {problem}",
+            f"the answer of {self._place} (HTTP {status}, {response.content_type})"
+            f" {problem}",
             status=status,
             retry_after_seconds=wait and min(wait, _MAX_RETRY_AFTER_SECONDS),
         )

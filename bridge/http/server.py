@@ -11,7 +11,6 @@ no deadline for a body or for a client that doesn't read, and no limit of connec
 
 from __future__ import annotations
 
-import errno
 import math
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -26,26 +25,19 @@ import structlog
 import trio
 from starlette.types import ASGIApp, Message, Scope
 
-from bridge.errors import ListenError
+from bridge.http.streams import open_socket
 from bridge.http.tls import ReloadingContext
-from bridge.settings import split_address
 
 
-__all__ = ["Limits", "Upgrade", "open_socket", "serve"]
+__all__ = ["Limits", "Upgrade", "serve"]
 
 _log = structlog.get_logger("bridge.http")
 
 Upgrade: TypeAlias = Callable[[Scope, trio.abc.Stream, bytes], Awaitable[None]]
 """Serves a WebSocket: the request, the connection, and bytes read after the request."""
 
-# Clients without a slot wait here; the kernel's own limit (Linux: 4096) may reduce it.
-_BACKLOG: Final = 1024
-
 # Requests in progress have this long to end when serving ends.
 _GRACE_SECONDS: Final = 1.0
-
-# Crowding is logged once in this time, not for each disconnected client.
-_LOG_SECONDS: Final = 60.0
 
 # How much may follow a head of the largest size: little.
 _HEAD_READ_BYTES: Final = 8 * 1024
@@ -64,16 +56,8 @@ _LINGER_BYTES: Final = 4 * 1024 * 1024
 # request here (RFC 9112 section 6.3).
 _FRAMINGS: Final = {b"content-length", b"transfer-encoding"}
 
-# An answer of this type has no end: each of its pieces has the deadline of an answer.
-_ENDLESS: Final = b"text/event-stream"
-
-_BODILESS: Final = {204, 304}
-
-_REASONS: Final = {
-    errno.EADDRINUSE: "the port is in use by another process",
-    errno.EACCES: "this user may not open a port below 1024",
-    errno.EADDRNOTAVAIL: "this machine has no such address",
-}
+_WEBSOCKET: Final = (b"upgrade", b"websocket")
+_CLOSE: Final = (b"connection", b"close")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,17 +68,17 @@ class Limits:
     Attributes:
         max_connections: How many are open at once; further ones wait in the backlog.
             Each takes a descriptor, and 20 KB of memory with TLS.
-        crowded_seconds: While all slots are taken and a client waits for one, whoever
-            has kept the port waiting for this long is disconnected, the longest first;
-            a connection that is idle after an answer at once. A second: a handshake and
-            a request over the worst of networks are done by then.
+        crowded_seconds: While all slots are taken and a client waits for one, the one
+            that has kept the port waiting longest is disconnected after this time; a
+            connection that is idle after an answer at once. A second is enough for a
+            handshake and a request.
         handshake_seconds: For the TLS handshake: some round trips, two packets lost.
-        head_seconds: Until a request's whole head is received, from the connection's
-            start or the end of the last answer; also how long an idle connection stays.
+        head_seconds: Until a request's head is received, from the connection's start
+            or the end of the last answer; also how long an idle connection stays.
         body_seconds: From the head until the whole body is received.
-        answer_seconds: Until the client has accepted an answer, from its first byte. Of
-            an answer without end (`text/event-stream`) each piece may take this long.
-        max_head_bytes: Size of a request's head, as most servers and proxies limit it.
+        answer_seconds: Until the client has accepted a piece of an answer. Only answers
+            without an end (`text/event-stream`) have more than one.
+        max_head_bytes: Size of a request's head.
         max_body_bytes: Size of a request's body; applications have smaller limits.
         max_requests: Requests on one connection, so that other clients get a turn.
     """
@@ -110,16 +94,16 @@ class Limits:
     max_requests: int = 100
 
 
-class _GoneError(OSError):
-    """The client has disconnected."""
+class _LostError(OSError):
+    """
+    A client has disconnected, took too long, or sent too much.
 
+    `status` is for one that is still there and waits for the answer to its request.
+    """
 
-class _TooLateError(Exception):
-    """A client took too long, or another one needed its slot: end the connection."""
-
-
-class _TooLargeError(Exception):
-    """A body is too large, or comes in too many chunks."""
+    def __init__(self, status: int | None = None) -> None:
+        super().__init__("the client is lost")
+        self.status = status
 
 
 async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
@@ -156,60 +140,15 @@ async def serve(  # noqa: PLR0913 - each is one independent choice of the caller
     host, number = listen.getsockname()[:2]
     port = _Port(app, limits or Limits(), setting, tls, upgrade)
     async with trio.SocketListener(trio.socket.from_stdlib_socket(listen)) as bound:
-        url = "https://" if tls else "http://"
-        url += f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        place = f"[{host}]:{number}" if ":" in host else f"{host}:{number}"
+        url = f"https://{place}" if tls else f"http://{place}"
         _log.info("port.listening", url=url, setting=setting)
         task_status.started(number)
         await port.serve(bound)
 
 
-async def open_socket(listen: str, setting: str) -> socket.socket:
-    """
-    Bind and listen.
-
-    Args:
-        listen: `host:port`. A name is resolved once, its IPv4 address preferred.
-        setting: The setting that `listen` came from, for errors.
-
-    Raises:
-        ListenError: The address isn't valid or can't be opened.
-    """
-    variable = "BRIDGE_" + setting.upper().replace(".", "_")
-    try:
-        host, port = split_address(listen)
-        # getaddrinfo runs in a thread that can't be stopped; the resolver's own
-        # timeout limits it, and addresses are mostly numbers.
-        found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, _, _, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-        host, port = str(address[0]), int(address[1])
-        return socket.create_server(
-            (host, port),
-            family=family,
-            backlog=_BACKLOG,
-            # In a cluster with both families, "any address" means both.
-            dualstack_ipv6=host == "::" and socket.has_dualstack_ipv6(),
-        )
-    except ValueError as error:
-        raise ListenError(
-            f"{setting} ({variable}) is {listen!r}; expected host:port, "
-            "for example 127.0.0.1:8080 or [::1]:8080",
-            listen=listen,
-        ) from error
-    except OSError as error:
-        reason = _REASONS.get(error.errno or 0) or error.strerror or str(error)
-        raise ListenError(
-            f"can't listen on {listen}: {reason}; "
-            f"set another address with {setting} ({variable})",
-            listen=listen,
-        ) from error
-
-
 class _Port(trio.abc.Listener[trio.SocketStream]):
-    """
-    An open port: its connection slots, and the waits that may be ended for others.
-
-    It is the listener that accepts only as many connections as have a slot.
-    """
+    """A listener that accepts as many connections as have a slot; it runs them."""
 
     def __init__(
         self,
@@ -226,16 +165,10 @@ class _Port(trio.abc.Listener[trio.SocketStream]):
         self._freed = trio.Event()
         # From when on each wait for a client may be ended while others need its slot.
         self._waits: dict[trio.CancelScope, float] = {}
-        self.is_crowded = False
-        self._evicted, self._logged_at = 0, -math.inf
         # Requests in progress, and the end of their grace once serving ends.
         self._requests: set[trio.CancelScope] = set()
         self._ends_at = math.inf
-
-    @property
-    def is_ending(self) -> bool:
-        """Whether serving ends, so that no connection is kept for another request."""
-        return self._ends_at < math.inf
+        self.keeps_connections = True
 
     async def serve(self, listener: trio.SocketListener) -> None:
         """Serve until cancelled."""
@@ -246,17 +179,38 @@ class _Port(trio.abc.Listener[trio.SocketStream]):
                     self._connected, [self], handler_nursery=connections
                 )
             finally:
+                self.keeps_connections = False
                 self._ends_at = trio.current_time() + _GRACE_SECONDS
                 for request in self._requests:
                     request.deadline = self._ends_at
 
     async def accept(self) -> trio.SocketStream:
-        """Wait for a client, then for a slot; the others stay in the backlog."""
+        """
+        Wait for a client, then for a slot; the others stay in the backlog.
+
+        While all slots are taken, the client that has waited longest is disconnected;
+        never one whose request the application works on.
+        """
         await trio.lowlevel.wait_readable(self._listener.socket)
+        pause, now = self.limits.crowded_seconds, trio.current_time
         while self._taken >= self.limits.max_connections:
-            self.is_crowded = True
-            await self._free_a_slot()
-        self.is_crowded = False
+            # While others wait for a slot, no client keeps its own by cheap requests.
+            self.keeps_connections = False
+            longest = min(self._waits, key=self._waits.__getitem__, default=None)
+            until = math.inf if longest is None else self._waits[longest]
+            with trio.move_on_at(min(until, now() + pause)):
+                await self._freed.wait()
+                continue
+            if longest is None or self._waits.get(longest, math.inf) > now():
+                continue
+            del self._waits[longest]
+            longest.cancel()
+            most = self.limits.max_connections
+            _log.warning("port.crowded", setting=self._setting, max_connections=most)
+            # It leaves at once, unless the application has something to clear up.
+            with trio.move_on_after(pause):
+                await self._freed.wait()
+        self.keeps_connections = True
         stream = await self._listener.accept()
         self._taken += 1
         return stream
@@ -264,40 +218,6 @@ class _Port(trio.abc.Listener[trio.SocketStream]):
     async def aclose(self) -> None:
         """Close the listener."""
         await self._listener.aclose()
-
-    async def _free_a_slot(self) -> None:
-        """
-        Wait until a client leaves, or disconnect the one that has waited longest.
-
-        A connection whose request the application works on is never disconnected.
-        """
-        now, pause = trio.current_time(), self.limits.crowded_seconds
-        longest = min(self._waits, key=self._waits.__getitem__, default=None)
-        evict_at = now + pause if longest is None else self._waits[longest]
-        with trio.move_on_at(min(evict_at, now + pause)):
-            await self._freed.wait()
-            return
-        if longest is None or self._waits.get(longest, math.inf) > trio.current_time():
-            return
-        del self._waits[longest]
-        longest.cancel()
-        self._log_eviction()
-        # It leaves at once, unless the application has something to clear up.
-        with trio.move_on_after(pause):
-            await self._freed.wait()
-
-    def _log_eviction(self) -> None:
-        self._evicted += 1
-        now = trio.current_time()
-        if now < self._logged_at + _LOG_SECONDS:
-            return
-        _log.warning(
-            "port.crowded",
-            setting=self._setting,
-            max_connections=self.limits.max_connections,
-            ended=self._evicted,
-        )
-        self._logged_at, self._evicted = now, 0
 
     @contextmanager
     def waiting(
@@ -310,11 +230,11 @@ class _Port(trio.abc.Listener[trio.SocketStream]):
             try:
                 yield
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                raise _GoneError from error
+                raise _LostError from error
             finally:
                 self._waits.pop(scope, None)
         if scope.cancelled_caught:
-            raise _TooLateError
+            raise _LostError(408)
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -328,23 +248,21 @@ class _Port(trio.abc.Listener[trio.SocketStream]):
 
     async def _connected(self, tcp: trio.SocketStream) -> None:
         try:
-            try:
-                client, server = tcp.socket.getpeername(), tcp.socket.getsockname()
-            except OSError:
-                return
             scope = {
                 "type": "http",
                 # Sending to a client that is gone raises an OSError.
                 "asgi": {"version": "3.0", "spec_version": "2.4"},
                 "scheme": "https" if self._tls else "http",
                 "root_path": "",
-                "client": client[:2],
-                "server": server[:2],
+                "client": tcp.socket.getpeername()[:2],
+                "server": tcp.socket.getsockname()[:2],
             }
             await _Connection(await self._encrypted(tcp), self, scope).serve()
-        except (_TooLateError, _GoneError):
-            # Clients end like this; none of them is worth a line in the log.
+        except OSError:
+            # The client is lost, which isn't worth a line in the log.
             pass
+        except Exception:  # noqa: BLE001 - a bug ends one connection, not the port
+            _log.exception("port.application_failed")
         finally:
             # trio would close it too, but only after the slot is free.
             tcp.socket.close()
@@ -365,35 +283,39 @@ class _Port(trio.abc.Listener[trio.SocketStream]):
 
 
 class _Connection:
-    """One client's connection: request after request, parsed by h11."""
+    """
+    One client's connection: request after request, parsed by h11.
+
+    A request and its answer, as ASGI has them, are an exchange; `_start` begins one.
+    """
 
     def __init__(self, stream: trio.abc.Stream, port: _Port, scope: Scope) -> None:
-        self.port = port
-        self.requests = 0
         self._stream = stream
+        self._port = port
         self._scope = scope
-        self._body_size = self._chunks = 0
+        self._requests = 0
         size = port.limits.max_head_bytes
-        self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=size)
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=size)
 
     async def serve(self) -> None:
         """Serve requests until the connection ends."""
-        http = self.http
-        while not self.port.is_ending:
+        http = self._http
+        while True:
             try:
                 request = await self._next_request()
             except h11.RemoteProtocolError as error:
-                await self.refuse(error.error_status_hint)
+                await self._refuse(error.error_status_hint)
                 break
             if request is None:
                 return
-            scope = {**self._scope, **_request_scope(request)}
-            if self.port.upgrade is not None and _is_websocket(request):
+            scope = self._start(request)
+            fields = [(name, value.lower()) for name, value in request.headers]
+            if self._port.upgrade is not None and _WEBSOCKET in fields:
                 http.next_event()  # the end of the request
-                await self._hand_over(scope, self.port.upgrade)
+                await self._port.upgrade(scope, self._stream, http.trailing_data[0])
                 return
-            with self.port.working():
-                await self._answer(scope)
+            with self._port.working():
+                await self._exchange(scope)
             if http.our_state is not h11.DONE or http.their_state is not h11.DONE:
                 break
             http.start_next_cycle()
@@ -402,110 +324,154 @@ class _Connection:
 
     async def _next_request(self) -> h11.Request | None:
         """Wait for a request's head; None if the client has ended the connection."""
-        self._body_size = self._chunks = 0
-        since = trio.current_time()
-        is_idle = self.requests > 0
+        self._since = trio.current_time()
         while True:
-            event = self.http.next_event()
+            event = self._http.next_event()
             if isinstance(event, h11.Request):
-                self.requests += 1
                 if {name for name, _ in event.headers} >= _FRAMINGS:
                     raise h11.RemoteProtocolError("both framings")
                 return event
             if event is not h11.NEED_DATA:
                 return None
-            is_idle = is_idle and not self.http.trailing_data[0]
-            await self._read(
-                _HEAD_READ_BYTES,
-                self.port.limits.head_seconds,
-                since,
-                is_idle=is_idle,
-            )
+            is_idle = self._requests > 0 and not self._http.trailing_data[0]
+            seconds = self._port.limits.head_seconds
+            await self._read(_HEAD_READ_BYTES, seconds, is_idle=is_idle)
 
-    async def _hand_over(self, scope: Scope, upgrade: Upgrade) -> None:
-        try:
-            await upgrade(scope, self._stream, self.http.trailing_data[0])
-        except Exception:  # noqa: BLE001 - a bug ends one connection, not the port
-            _log.exception("port.application_failed")
+    def _start(self, request: h11.Request) -> Scope:
+        """Start an exchange."""
+        self._requests += 1
+        # Set once the exchange has ended: answered, or the client lost.
+        self._over = trio.Event()
+        self._lost: _LostError | None = None
+        self._since = trio.current_time()
+        self._has_body = True
+        self._body_size = self._chunks = 0
+        self._is_bodiless = request.method == b"HEAD"
+        # An answer's head is sent with the first piece of its body.
+        self._head = b""
+        path, _, query = request.target.partition(b"?")
+        return {
+            **self._scope,
+            "http_version": request.http_version.decode(),
+            "method": request.method.decode().upper(),
+            "path": unquote(path.decode()),
+            "raw_path": path,
+            "query_string": query,
+            "headers": list(request.headers),
+        }
 
-    async def _answer(self, scope: Scope) -> None:
-        exchange = _Exchange(self, is_head=scope["method"] == "HEAD")
+    async def _exchange(self, scope: Scope) -> None:
+        """Let the application answer a request."""
         try:
-            await self.port.app(scope, exchange.receive, exchange.send)
+            await self._port.app(scope, self._receive, self._send)
         # A bug ends one request, not the bridge; the end of the grace may come with it.
         except* Exception as found:  # noqa: BLE001 - as above
-            if not exchange.is_lost:
-                alone = len(found.exceptions) == 1
-                error = found.exceptions[0] if alone else found
+            if self._lost is None:
+                error = found.exceptions[0] if len(found.exceptions) == 1 else found
                 _log.error("port.application_failed", exc_info=error)
-        if exchange.refusal is not None:
-            await self.refuse(exchange.refusal)
-            if exchange.refusal == 408:
-                raise _TooLateError  # no more waiting for it
-        elif not exchange.over.is_set():
-            await self.refuse(500)
+        status = 500 if self._lost is None else self._lost.status
+        if status is not None:
+            await self._refuse(status)
 
-    async def body(self, since: float) -> tuple[bytes, bool]:
-        """Wait for more of the body; give what there is, and whether there is more."""
-        if self.http.they_are_waiting_for_100_continue:
+    # -- ASGI --------------------------------------------------------------------------
+
+    async def _receive(self) -> Message:
+        """Give the application more of the body, or report the end of the exchange."""
+        if self._has_body and not self._over.is_set():
+            try:
+                data, more = await self._body()
+            except h11.RemoteProtocolError as error:
+                self._lose(_LostError(error.error_status_hint))
+            except _LostError as error:
+                self._lose(error)
+            else:
+                self._has_body = more
+                return {"type": "http.request", "body": data, "more_body": more}
+        await self._over.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        """Send the application's answer, piece by piece."""
+        if self._over.is_set():
+            raise _LostError
+        if message["type"] == "http.response.start":
+            self._start_answer(message["status"], list(message.get("headers", [])))
+            return
+        has_more = message.get("more_body", False)
+        data = b"" if self._is_bodiless else bytes(message.get("body", b""))
+        made, self._head = self._head, b""
+        if data:
+            made += self._http.send(h11.Data(data=data)) or b""
+        if not has_more:
+            made += self._http.send(h11.EndOfMessage()) or b""
+        try:
+            await self._write(made)
+        except _LostError:
+            # No other answer can follow.
+            self._lose(_LostError())
+            raise
+        if not has_more:
+            self._over.set()
+
+    def _start_answer(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if self._http.their_state is h11.SEND_BODY:
+            # An unread body that is here already doesn't end the connection; what is
+            # wrong with it isn't worth an answer of its own.
+            with suppress(h11.RemoteProtocolError, _LostError):
+                self._parsed_body()
+        self._has_body = False
+        self._is_bodiless |= status in {204, 304}
+        if not any(name.lower() == b"date" for name, _ in headers):
+            headers.append(_date())
+        is_kept = self._port.keeps_connections and self._http.their_state is h11.DONE
+        if not is_kept or self._requests >= self._port.limits.max_requests:
+            headers.append(_CLOSE)
+        head = h11.Response(status_code=status, headers=headers)
+        self._head = self._http.send(head) or b""
+
+    def _lose(self, lost: _LostError) -> None:
+        self._lost = lost
+        self._over.set()
+
+    # -- The client --------------------------------------------------------------------
+
+    async def _body(self) -> tuple[bytes, bool]:
+        """Wait for more of the body; return it, and whether there is more."""
+        if self._http.they_are_waiting_for_100_continue:
             go_on = h11.InformationalResponse(status_code=100, headers=[])
-            await self.write(self.http.send(go_on), since)
+            await self._write(self._http.send(go_on) or b"")
         while True:
-            found, has_ended = self.parsed_body()
+            found, has_ended = self._parsed_body()
             if found or has_ended:
                 return found, not has_ended
-            await self._read(_BODY_READ_BYTES, self.port.limits.body_seconds, since)
+            await self._read(_BODY_READ_BYTES, self._port.limits.body_seconds)
 
-    def parsed_body(self) -> tuple[bytes, bool]:
-        """Give what has been read of the body, and whether that is its end."""
+    def _parsed_body(self) -> tuple[bytes, bool]:
+        """Return what has been read of the body, and whether that is its end."""
         pieces: list[bytes] = []
         while True:
-            event = self.http.next_event()
+            event = self._http.next_event()
             if not isinstance(event, h11.Data):
                 return b"".join(pieces), isinstance(event, h11.EndOfMessage)
             pieces.append(event.data)
             self._body_size += len(event.data)
             self._chunks += event.chunk_start
-            if self._chunks > _MAX_CHUNKS:
-                raise _TooLargeError
-            if self._body_size > self.port.limits.max_body_bytes:
-                raise _TooLargeError
+            is_too_large = self._body_size > self._port.limits.max_body_bytes
+            if is_too_large or self._chunks > _MAX_CHUNKS:
+                raise _LostError(413)
 
-    def head(
-        self,
-        status: int,
-        headers: list[tuple[bytes, bytes]],
-        *,
-        is_last: bool = False,
-    ) -> bytes:
-        """Make an answer's head; it says whether the connection is kept."""
-        if not any(name.lower() == b"date" for name, _ in headers):
-            headers = [*headers, (b"date", formatdate(usegmt=True).encode())]
-        # While others wait for a slot, no client keeps its own by cheap requests.
-        is_last |= self.port.is_ending or self.port.is_crowded
-        is_last |= self.requests >= self.port.limits.max_requests
-        if is_last or self.http.their_state is not h11.DONE:
-            headers.append((b"connection", b"close"))
-        return self.http.send(h11.Response(status_code=status, headers=headers)) or b""
-
-    async def write(self, data: bytes | None, since: float) -> None:
-        """Send bytes of an answer, whose time started at `since`."""
-        if data:
-            with self.port.waiting(self.port.limits.answer_seconds, since):
-                await self._stream.send_all(data)
-
-    async def refuse(self, status: int) -> None:
+    async def _refuse(self, status: int) -> None:
         """Answer with a bare status, if no answer has begun; the connection ends."""
-        if self.http.our_state not in {h11.IDLE, h11.SEND_RESPONSE}:
-            return
-        head = self.head(status, [(b"content-length", b"0")], is_last=True)
-        end = self.http.send(h11.EndOfMessage()) or b""
-        await self.write(head + end, trio.current_time())
+        if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+            headers = [(b"content-length", b"0"), _date(), _CLOSE]
+            head = h11.Response(status_code=status, headers=headers)
+            made = self._http.send(head) or b""
+            await self._write(made + (self._http.send(h11.EndOfMessage()) or b""))
 
     async def _linger(self) -> None:
         """End the connection so that the client can still read the answer."""
         left = _LINGER_BYTES
-        with self.port.waiting(_LINGER_SECONDS, trio.current_time()):
+        with self._port.waiting(_LINGER_SECONDS, trio.current_time()):
             if isinstance(self._stream, trio.abc.HalfCloseableStream):
                 await self._stream.send_eof()
             while left > 0:
@@ -515,116 +481,18 @@ class _Connection:
                 left -= len(data)
             await self._stream.aclose()
 
-    async def _read(
-        self, max_bytes: int, seconds: float, since: float, *, is_idle: bool = False
-    ) -> None:
-        with self.port.waiting(seconds, since, is_idle=is_idle):
-            data = await self._stream.receive_some(max_bytes)
-        self.http.receive_data(bytes(data))
+    async def _read(self, size: int, seconds: float, *, is_idle: bool = False) -> None:
+        """Read more of a head or of a body, within its time."""
+        with self._port.waiting(seconds, self._since, is_idle=is_idle):
+            data = await self._stream.receive_some(size)
+        self._http.receive_data(bytes(data))
 
-
-class _Exchange:
-    """
-    One request and its answer, as ASGI has them.
-
-    Attributes:
-        over: Set once it has ended: answered, or lost.
-        is_lost: Whether the client didn't send or accept its part.
-        refusal: The status for a client that is lost, but there to read it.
-    """
-
-    def __init__(self, connection: _Connection, *, is_head: bool) -> None:
-        self.over = trio.Event()
-        self.is_lost = False
-        self.refusal: int | None = None
-        self._connection = connection
-        self._body_since = trio.current_time()
-        self._answer_since: float | None = None
-        self._is_bodiless = is_head
-        self._is_endless = False
-        self._has_body = True
-        # An answer's head is sent with the first piece of its body.
-        self._head = b""
-
-    async def receive(self) -> Message:
-        """Give the application more of the body, or report the end of the exchange."""
-        if self._has_body and not self.over.is_set():
-            try:
-                data, more = await self._connection.body(self._body_since)
-            except h11.RemoteProtocolError as error:
-                self._lose(error.error_status_hint)
-            except _TooLargeError:
-                self._lose(413)
-            except _TooLateError:
-                self._lose(408)
-            except _GoneError:
-                self._lose()
-            else:
-                self._has_body = more
-                return {"type": "http.request", "body": data, "more_body": more}
-        await self.over.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Message) -> None:
-        """Send the application's answer, piece by piece."""
-        if self.over.is_set():
-            raise _GoneError
-        if message["type"] == "http.response.start":
-            self._start(message["status"], list(message.get("headers", [])))
-            return
-        has_more = message.get("more_body", False)
-        data = b"" if self._is_bodiless else bytes(message.get("body", b""))
-        http, made = self._connection.http, self._head
-        self._head = b""
+    async def _write(self, data: bytes) -> None:
         if data:
-            made += http.send(h11.Data(data=data)) or b""
-        if not has_more:
-            made += http.send(h11.EndOfMessage()) or b""
-        since = self._answer_since
-        if since is None or self._is_endless:
-            since = trio.current_time()
-        try:
-            await self._connection.write(made, since)
-        except (_GoneError, _TooLateError) as error:
-            self._lose()
-            raise _GoneError from error
-        if not has_more:
-            self.over.set()
-
-    def _start(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
-        if self._connection.http.their_state is h11.SEND_BODY:
-            # An unread body that is here already doesn't end the connection; what is
-            # wrong with it isn't worth an answer of its own.
-            with suppress(h11.RemoteProtocolError, _TooLargeError):
-                self._connection.parsed_body()
-        self._has_body = False
-        self._is_bodiless |= status in _BODILESS
-        self._is_endless = any(
-            name.lower() == b"content-type" and value.startswith(_ENDLESS)
-            for name, value in headers
-        )
-        self._answer_since = trio.current_time()
-        self._head = self._connection.head(status, headers)
-
-    def _lose(self, refusal: int | None = None) -> None:
-        self.is_lost, self.refusal = True, refusal
-        self.over.set()
+            seconds = self._port.limits.answer_seconds
+            with self._port.waiting(seconds, trio.current_time()):
+                await self._stream.send_all(data)
 
 
-def _request_scope(request: h11.Request) -> Scope:
-    path, _, query = request.target.partition(b"?")
-    return {
-        "http_version": request.http_version.decode(),
-        "method": request.method.decode().upper(),
-        "path": unquote(path.decode()),
-        "raw_path": path,
-        "query_string": query,
-        "headers": list(request.headers),
-    }
-
-
-def _is_websocket(request: h11.Request) -> bool:
-    return any(
-        name == b"upgrade" and value.lower() == b"websocket"
-        for name, value in request.headers
-    )
+def _date() -> tuple[bytes, bytes]:
+    return b"date", formatdate(usegmt=True).encode()

@@ -19,16 +19,23 @@ from bridge.settings import require_regular, signature
 
 __all__ = [
     "ReloadingContext",
+    "certificate_fault",
     "client_context",
     "client_tls",
     "server_tls",
-    "untrusted",
 ]
 
 _log = structlog.get_logger("bridge.http")
 
 # OpenSSL's words for two keys of one kind, and of two kinds.
 _MISMATCHES: Final = {"KEY_VALUES_MISMATCH", "NO_CERTIFICATE_ASSIGNED"}
+
+_CERT: Final = "webhook.tls_cert_file (BRIDGE_WEBHOOK_TLS_CERT_FILE)"
+_KEY: Final = "webhook.tls_key_file (BRIDGE_WEBHOOK_TLS_KEY_FILE)"
+
+# OpenSSL's X509_V_ERR_*: see its manual page of X509_STORE_CTX_get_error.
+_NOT_NOW: Final = frozenset({9, 10})
+_OTHER_NAMES: Final = frozenset({62, 64})
 
 
 class ReloadingContext:
@@ -80,20 +87,10 @@ class ReloadingContext:
 
 
 def client_tls(ca_file: str | None) -> ReloadingContext:
-    """
-    Return a client's context that follows changes of its CA file.
-
-    Args:
-        ca_file: CA certificates (PEM) that replace the system's, or None.
-
-    Raises:
-        ConfigError: The file can't be read or holds no certificate.
-    """
-    return ReloadingContext(
-        lambda: client_context(ca_file),
-        [] if ca_file is None else [ca_file],
-        "certificates of pusher.ca_file",
-    )
+    """Return `client_context`'s context, which follows changes of its CA file."""
+    files = [] if ca_file is None else [ca_file]
+    what = "certificates of pusher.ca_file"
+    return ReloadingContext(lambda: client_context(ca_file), files, what)
 
 
 def client_context(ca_file: str | None) -> ssl.SSLContext:
@@ -114,7 +111,8 @@ def client_context(ca_file: str | None) -> ssl.SSLContext:
         # SSLError is an OSError too: the file isn't PEM.
         reason = error.strerror or type(error).__name__
         raise ConfigError(
-            f"pusher.ca_file (BRIDGE_PUSHER_CA_FILE) can't be used: {reason}"
+            f"pusher.ca_file (BRIDGE_PUSHER_CA_FILE) can't be used: {reason}",
+            hint="Set it to a readable file of certificates (PEM)",
         ) from error
 
 
@@ -129,22 +127,15 @@ def server_tls(cert_file: str, key_file: str) -> ReloadingContext:
     Raises:
         ConfigError: The files can't be used.
     """
-    names = ("webhook.tls_cert_file", "webhook.tls_key_file")
     return ReloadingContext(
-        lambda: _server_context(cert_file, key_file, *map(_named, names)),
+        lambda: _server_context(cert_file, key_file),
         [cert_file, key_file],
-        f"certificate of {' and '.join(names)}",
+        "certificate of webhook.tls_cert_file and webhook.tls_key_file",
     )
 
 
-def _named(setting: str) -> str:
-    return f"{setting} (BRIDGE_{setting.upper().replace('.', '_')})"
-
-
-def _server_context(
-    cert_file: str, key_file: str, cert: str, key: str
-) -> ssl.SSLContext:
-    for named, path in ((cert, cert_file), (key, key_file)):
+def _server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
+    for named, path in ((_CERT, cert_file), (_KEY, key_file)):
         try:
             require_regular(path)
         except OSError as error:
@@ -171,30 +162,29 @@ def _server_context(
         if getattr(error, "reason", None) in _MISMATCHES:
             reason = "they don't fit each other"
         raise ConfigError(
-            f"{cert} and {key}: {cert_file} and {key_file} can't be used, {reason}; "
-            "expected are PEM files: a certificate chain, and the key that fits it, "
-            "without a password"
+            f"{_CERT} and {_KEY}: {cert_file} and {key_file} can't be used, {reason}",
+            hint="Expected are PEM files: a certificate chain, and the key that fits"
+            " it, without a password",
         ) from error
     return context
 
 
-def untrusted(place: str, error: BaseException | None) -> str | None:
+def certificate_fault(
+    error: ssl.SSLCertVerificationError, address: str, authorities: str
+) -> tuple[str, str]:
     """
-    Describe a failure whose cause is a certificate that was not accepted.
+    Give what is wrong with a server's certificate, and what to do about it.
 
     Args:
-        place: The server, `host:port`.
-        error: What failed; its causes are searched.
-
-    Returns:
-        The error message, or None if the certificate is not the cause.
+        error: Why it was not accepted.
+        address: The settings that have the server's name.
+        authorities: The setting of the certificates to trust.
     """
-    cause = error
-    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        return None
-    return (
-        f"the certificate of {place} was not accepted: {cause.verify_message}"
-        " (for a private CA set pusher.ca_file, BRIDGE_PUSHER_CA_FILE)"
-    )
+    said = error.verify_message.rstrip(".")
+    if error.verify_code in _NOT_NOW:
+        hint = "Renew it on the server, and see that this machine's clock is right"
+        return f"isn't valid now ({said})", hint
+    if error.verify_code in _OTHER_NAMES:
+        hint = f"Set {address} to a name that the certificate has"
+        return f"is for another name ({said})", hint
+    return f"isn't trusted ({said})", f"Set {authorities} to the CA that issued it"

@@ -82,23 +82,23 @@ def is_fenced(error: BaseException) -> bool:
 
 
 def forbidden(error: BaseException, topic: str | None) -> KafkaRefusedError | None:
-    """Say what to grant where a write, to that topic or some, is forbidden."""
+    """Make the error for a write, to that topic or some, that isn't authorized."""
     if isinstance(error, errors.TopicAuthorizationFailedError):
         where = "the topic" if topic is None else f"the topic {topic}"
         return KafkaRefusedError(
-            f"Kafka forbids this user to write to {where} ({error}). Grant the user"
-            f" Write on {where}."
+            f"Kafka forbids this user to write to {where} ({error})",
+            hint=f"Grant the user Write on {where}",
         )
     if isinstance(error, errors.TransactionalIdAuthorizationFailed):
         return KafkaRefusedError(
-            f"Kafka forbids this user the transactional ids of the bridge ({error})."
-            " Grant the user Write and Describe on all transactional ids that begin"
-            " with kafka.client_id (BRIDGE_KAFKA_CLIENT_ID)."
+            f"Kafka forbids this user the transactional ids of the bridge ({error})",
+            hint="Grant the user Write and Describe on all transactional ids that"
+            " begin with kafka.client_id (BRIDGE_KAFKA_CLIENT_ID)",
         )
     if isinstance(error, errors.ClusterAuthorizationFailedError):
         return KafkaRefusedError(
-            f"Kafka forbids this user to write idempotently ({error}). Grant the user"
-            " IdempotentWrite on the cluster."
+            f"Kafka forbids this user to write idempotently ({error})",
+            hint="Grant the user IdempotentWrite on the cluster",
         )
     return None
 
@@ -111,10 +111,12 @@ def no_producer(error: ClientError, id_prefix: str | None) -> KafkaError:
         )
     if id_prefix is None:
         return KafkaRefusedError(
-            f"Kafka refuses an idempotent producer: {error}. Grant the user Write on"
-            " the topics (or IdempotentWrite on the cluster)."
+            f"Kafka refuses an idempotent producer: {error}",
+            hint="Grant the user Write on the topics (or IdempotentWrite on the"
+            " cluster)",
         )
     return KafkaRefusedError(
-        f"Kafka refuses a transactional producer: {error}. Grant the user Write and"
-        f" Describe on all transactional ids that begin with {id_prefix}"
+        f"Kafka refuses a transactional producer: {error}",
+        hint="Grant the user Write and Describe on all transactional ids that begin"
+        f" with {id_prefix}",
     )

@@ -39,6 +39,9 @@ FETCH_BYTES = 8 * 1024 * 1024
 PARTITION_BYTES = 2 * 1024 * 1024
 # Longer than a full fetch takes over 5 Mbit/s; a hung broker is left after it.
 _REQUEST_TIMEOUT_SECONDS: Final = 20.0
+
+# With aiokafka's 0.1 s an outage wrote 40 log lines a second.
+RETRY_BACKOFF_SECONDS: Final = 0.5
 # A cancelled fetch needs a few rounds of the loop to end.
 _UNSUBSCRIBE_SECONDS: Final = 0.01
 # A cancelled task or a closed connection ends within milliseconds.
@@ -82,9 +85,9 @@ def _sasl_arguments(settings: KafkaSettings) -> dict[str, Any]:
 def unreachable(settings: KafkaSettings, reason: str) -> KafkaUnreachableError:
     """Make the error that says which brokers don't answer and where they are set."""
     return KafkaUnreachableError(
-        f"No Kafka broker answers at {settings.bootstrap_servers} ({reason}). Set "
-        "kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS, "
-        "--bootstrap-servers) to where the brokers listen."
+        f"No Kafka broker answers at {settings.bootstrap_servers} ({reason})",
+        hint="Set kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS,"
+        " --bootstrap-servers) to where the brokers listen",
     )
 
 
@@ -95,9 +98,10 @@ def topic_missing(
     # Ten names fit a line or two of a terminal.
     there = ", ".join(sorted(present)[:10]) or "none"
     return KafkaRefusedError(
-        f"Kafka at {settings.bootstrap_servers} has no topic {', '.join(missing)}, or "
-        f"this user may not see it (topics it sees: {there}). Create it, grant the "
-        "user Read on it, or name another with --topic (BRIDGE_TOPIC)."
+        f"Kafka at {settings.bootstrap_servers} has no topic {', '.join(missing)}, or"
+        f" this user may not see it (topics it sees: {there})",
+        hint="Create it, grant the user Read on it, or name another with --topic"
+        " (BRIDGE_TOPIC)",
     )
 
 
@@ -108,8 +112,8 @@ def read_error(
     names = ", ".join(topics)
     if isinstance(error, errors.TopicAuthorizationFailedError):
         return KafkaRefusedError(
-            f"Kafka forbids this user to read {names} ({error}). Grant the user Read "
-            f"on the topic {names}."
+            f"Kafka forbids this user to read {names} ({error})",
+            hint=f"Grant the user Read on the topic {names}",
         )
     if isinstance(error, TimeoutError):
         return unreachable(
@@ -119,19 +123,20 @@ def read_error(
         )
     if isinstance(error, errors.CorruptRecordException):
         return KafkaError(
-            f"A record batch of {names} has a wrong checksum ({error!r}). The broker's"
-            " disk or the way to it has damaged it."
+            f"A record batch of {names} has a wrong checksum ({error!r})",
+            hint="The broker's disk or the network has damaged it",
         )
     if isinstance(error, UnicodeError):
-        return KafkaError(f"A record of {names} has a header whose name is no UTF-8.")
+        return KafkaError(f"A record of {names} has a header whose name isn't UTF-8")
     return KafkaError(f"Reading {names} from Kafka failed: {error!r}")
 
 
 def silence(settings: KafkaSettings, topic: str, seconds: float) -> KafkaError:
     """Make the error for brokers that give nothing where something must be."""
     return KafkaUnreachableError(
-        f"Kafka at {settings.bootstrap_servers} has given nothing of {topic} for "
-        f"{seconds:.0f} s, though more is there. Look at the brokers."
+        f"Kafka at {settings.bootstrap_servers} has sent nothing of {topic} for"
+        f" {seconds:.0f} s, though there is more",
+        hint="Look at the brokers",
     )
 
 
@@ -188,10 +193,10 @@ async def _end_task(task: asyncio.Task[None]) -> None:
         task.exception()
 
 
-def _timing(settings: KafkaSettings) -> dict[str, Any]:
+def _timing() -> dict[str, int]:
     return {
         "request_timeout_ms": int(_REQUEST_TIMEOUT_SECONDS * 1000),
-        "retry_backoff_ms": int(settings.retry_backoff_seconds * 1000),
+        "retry_backoff_ms": int(RETRY_BACKOFF_SECONDS * 1000),
     }
 
 
@@ -200,9 +205,7 @@ async def connected(
     settings: KafkaSettings, **options: Any
 ) -> AsyncIterator[AIOKafkaClient]:
     """Connect what asks brokers."""
-    client = AIOKafkaClient(
-        **{**client_arguments(settings), **_timing(settings), **options}
-    )
+    client = AIOKafkaClient(**{**client_arguments(settings), **_timing(), **options})
     try:
         async with asyncio.timeout(settings.start_timeout_seconds):
             await started(client.bootstrap())
@@ -218,7 +221,7 @@ async def consuming(
     """Start a consumer without group or partitions."""
     consumer = AIOKafkaConsumer(
         **client_arguments(settings),
-        **_timing(settings),
+        **_timing(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",

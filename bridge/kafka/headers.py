@@ -8,7 +8,8 @@ back into what resume needs.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 from bridge.events import header_names as names
 from bridge.events.record import Envelope, StoredRecord
@@ -22,6 +23,8 @@ Header = tuple[str, bytes]
 # objects of their own, and others after each commit that failed.
 _ENVELOPES_KNOWN = 1024
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class HeaderWriter:
     """Writes headers; made once for each outbox, which its UUID names."""
@@ -31,8 +34,6 @@ class HeaderWriter:
         # What an envelope's records share: plain, and with a prefix before the value.
         # The envelope is kept, so that its id can't become another one's.
         self._shared: dict[int, tuple[list[Header], list[Header], Envelope]] = {}
-        self._second = -1
-        self._second_text = ""
 
     def headers(
         self, record: StoredRecord, *, is_resent: bool = False, is_framed: bool = False
@@ -43,7 +44,7 @@ class HeaderWriter:
         headers = [
             *(shared[1] if is_framed else shared[0]),
             (names.CE_ID, record.ce_id.encode()),
-            (names.CE_TIME, self._time(record.received_at_us)),
+            (names.CE_TIME, _time(record.received_at_us)),
             (names.BRIDGE_SEQUENCE, b"%d" % record.sequence),
         ]
         if record.key is not None:
@@ -71,14 +72,13 @@ class HeaderWriter:
         shared = self._shared[id(envelope)] = plain, framed, envelope
         return shared
 
-    def _time(self, us: int) -> bytes:
-        """Write RFC 3339 in UTC; records of one second share its first half."""
-        second, fraction = divmod(us, 1_000_000)
-        if second != self._second:
-            self._second = second
-            moment = datetime.fromtimestamp(second, UTC)
-            self._second_text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-        return f"{self._second_text}.{fraction:06d}Z".encode()
+
+# Records of one read of the socket have one time.
+@lru_cache(maxsize=64)
+def _time(us: int) -> bytes:
+    """Write RFC 3339 in UTC."""
+    moment = _EPOCH + timedelta(microseconds=us)
+    return f"{moment.isoformat(timespec='microseconds')[:-6]}Z".encode()
 
 
 def _note(headers: list[Header], anomaly: bytes) -> None:

@@ -24,6 +24,7 @@ from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslHandShakeReques
 from aiokafka.protocol.metadata import MetadataRequest
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
+from bridge.http.tls import certificate_fault
 from bridge.kafka.answers import causes
 from bridge.kafka.connection import client_arguments, connected, unreachable
 from bridge.kafka.tokens import TokenSource, token_source
@@ -39,10 +40,9 @@ _KNOCK_SECONDS: Final = 5.0
 
 _SASL = "kafka.sasl_mechanism (BRIDGE_KAFKA_SASL_MECHANISM)"
 _PROTOCOL = "kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL)"
+_SERVERS = "kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS)"
+_AUTHORITIES = "kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE)"
 
-# OpenSSL's X509_V_ERR_*: see its manual page of X509_STORE_CTX_get_error.
-_NOT_YET_VALID, _EXPIRED = 9, 10
-_OTHER_HOST, _OTHER_ADDRESS = 62, 64
 
 # Words of a broker that go into a sentence: some hundred characters at most.
 _MOST_WORDS = 300
@@ -83,6 +83,10 @@ class _Place(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"{self.host}:{self.port}"
+
+    def refuses(self, what: str, hint: str) -> KafkaRefusedError:
+        """Make the error: what the broker does, and what to do about it."""
+        return KafkaRefusedError(f"The Kafka broker {self} {what}", hint=hint)
 
 
 @asynccontextmanager
@@ -248,27 +252,26 @@ def _has_tokens(settings: KafkaSettings) -> bool:
 
 
 async def _refusal(place: _Place, error: Exception) -> KafkaRefusedError | None:
-    """Say what a failure means that stays until a setting is another one."""
-    sentence = _of_sasl(place, error)
+    """Find what a failure means that stays until a setting is another one."""
+    fault = _of_sasl(place, error)
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         # aiokafka drops the broker's list on the way.
         others = ", ".join(await _mechanisms(place)) or "none"
-        sentence = (
-            f"doesn't let {place.settings.sasl_mechanism} in at this address, but"
-            f" {others}: set {_SASL} to what it has, or enable it there"
+        fault = place.refuses(
+            f"doesn't support {place.settings.sasl_mechanism} at this address, but"
+            f" {others}",
+            f"Set {_SASL} to one that it supports, or enable it there",
         )
     for cause in causes(error):
-        if sentence is None and isinstance(cause, ssl.SSLError):
-            sentence = _of_tls(place, cause)
-    if sentence is None and _is_ended(error):
-        sentence = await _other_way(place)
-    if sentence is None:
-        return None
-    return KafkaRefusedError(f"The Kafka broker {place} {sentence}.")
+        if fault is None and isinstance(cause, ssl.SSLError):
+            fault = _of_tls(place, cause)
+    if fault is None and _is_ended(error):
+        fault = await _other_way(place)
+    return fault
 
 
 def _in_words(error: Exception, timeout_seconds: float) -> str:
-    """Say why a connection failed, where nothing else is known."""
+    """Give the reason of a failed connection, where nothing else is known."""
     if isinstance(error, TimeoutError):  # an OSError as well
         return f"no answer within {timeout_seconds:g} s"
     for cause in causes(error):
@@ -278,7 +281,7 @@ def _in_words(error: Exception, timeout_seconds: float) -> str:
         # asyncio's own text has the address once more.
         return os.strerror(error.errno)
     if _is_ended(error):
-        return "it ends the connection without a word"
+        return "it ends the connection without a response"
     return str(error)
 
 
@@ -295,41 +298,42 @@ def _is_unproved(error: Exception) -> bool:
     return isinstance(error, ValueError) and not isinstance(error, OSError)
 
 
-def _of_sasl(place: _Place, error: Exception) -> str | None:
+def _of_sasl(place: _Place, error: Exception) -> KafkaRefusedError | None:
     settings = place.settings
     mechanism = settings.sasl_mechanism
     if isinstance(error, errors.IllegalSaslStateError):
-        protocol = settings.security_protocol
-        plain = "SSL" if protocol == "SASL_SSL" else "PLAINTEXT"
-        return f"asks nobody to sign in at this address: set {_PROTOCOL} to {plain}"
+        plain = settings.security_protocol.removeprefix("SASL_")
+        return place.refuses(
+            "has no SASL at this address", f"Set {_PROTOCOL} to {plain}"
+        )
     if _is_unproved(error):
-        return (
+        return place.refuses(
             f"doesn't prove that it knows the password of {settings.sasl_username!r}:"
-            " it may not be yours. Look at kafka.bootstrap_servers"
-            " (BRIDGE_KAFKA_BOOTSTRAP_SERVERS)"
+            " it may not be yours",
+            f"Check {_SERVERS}",
         )
     if not isinstance(error, _REFUSED_SASL):
         return None
     said = _said(error)
     if mechanism == "OAUTHBEARER":
-        return (
-            f"refuses the token of {settings.sasl_oauth_client_id!r}: {said}. What it"
-            " wants (issuer, audience, scope, extensions) must be what"
+        return place.refuses(
+            f"refuses the token of {settings.sasl_oauth_client_id!r}: {said}",
+            "The broker's issuer, audience, scope and extensions must be those of"
             " kafka.sasl_oauth_token_url, kafka.sasl_oauth_scope,"
             " kafka.sasl_oauth_audience and kafka.sasl_oauth_extensions"
-            " (BRIDGE_KAFKA_SASL_OAUTH_...) get"
+            " (BRIDGE_KAFKA_SASL_OAUTH_...)",
         )
     if mechanism == "AWS_MSK_IAM":
-        return (
-            f"refuses the IAM credentials: {said}. Their policy must allow"
-            " kafka-cluster:Connect, and kafka.sasl_aws_region"
-            " (BRIDGE_KAFKA_SASL_AWS_REGION) be the cluster's"
+        return place.refuses(
+            f"refuses the IAM credentials: {said}",
+            "Their policy must allow kafka-cluster:Connect, and kafka.sasl_aws_region"
+            " (BRIDGE_KAFKA_SASL_AWS_REGION) be the cluster's",
         )
-    return (
-        f"refuses to let {settings.sasl_username!r} in with {mechanism}: {said}. Check"
-        " kafka.sasl_username and kafka.sasl_password (BRIDGE_KAFKA_SASL_USERNAME,"
-        " BRIDGE_KAFKA_SASL_PASSWORD or BRIDGE_KAFKA_SASL_PASSWORD_FILE), and that the"
-        " user has this mechanism"
+    return place.refuses(
+        f"refuses to let {settings.sasl_username!r} in with {mechanism}: {said}",
+        "Check kafka.sasl_username and kafka.sasl_password"
+        " (BRIDGE_KAFKA_SASL_USERNAME, BRIDGE_KAFKA_SASL_PASSWORD or"
+        " BRIDGE_KAFKA_SASL_PASSWORD_FILE), and that the user has this mechanism",
     )
 
 
@@ -339,60 +343,48 @@ def _said(error: Exception) -> str:
     return "".join(c for c in text[:_MOST_WORDS] if c.isprintable()).rstrip(". ")
 
 
-def _of_tls(place: _Place, error: ssl.SSLError) -> str | None:
+def _of_tls(place: _Place, error: ssl.SSLError) -> KafkaRefusedError | None:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return _of_certificate(error)
+        addresses = f"{_SERVERS}, and the broker's advertised.listeners,"
+        fault, hint = certificate_fault(error, addresses, _AUTHORITIES)
+        return place.refuses(f"has a certificate that {fault}", hint)
     # Alerts of TLS 1.3 and before (RFC 8446, section 6) by OpenSSL's names.
     reason = error.reason or str(error)
     if "ALERT" in reason and ("CERTIFICATE" in reason or "UNKNOWN_CA" in reason):
         said = reason.partition("ALERT_")[2].replace("_", " ").lower()
         if place.settings.ssl_cert_file is None:
-            return (
-                f"wants a certificate of its clients ({said}): set kafka.ssl_cert_file"
-                " and kafka.ssl_key_file (BRIDGE_KAFKA_SSL_CERT_FILE,"
-                " BRIDGE_KAFKA_SSL_KEY_FILE)"
+            return place.refuses(
+                f"requires a client certificate ({said})",
+                "Set kafka.ssl_cert_file and kafka.ssl_key_file"
+                " (BRIDGE_KAFKA_SSL_CERT_FILE, BRIDGE_KAFKA_SSL_KEY_FILE)",
             )
-        return (
+        return place.refuses(
             "refuses the certificate of kafka.ssl_cert_file"
-            f" (BRIDGE_KAFKA_SSL_CERT_FILE): {said}. It must be of an authority that"
-            " the broker trusts, and not have expired"
+            f" (BRIDGE_KAFKA_SSL_CERT_FILE): {said}",
+            "It must be issued by a CA that the broker trusts, and not have expired",
         )
     return None
-
-
-def _of_certificate(error: ssl.SSLCertVerificationError) -> str:
-    said = error.verify_message.rstrip(".")
-    code = error.verify_code
-    if code in {_EXPIRED, _NOT_YET_VALID}:
-        return f"shows a certificate that is not good now ({said}): renew it there"
-    if code in {_OTHER_HOST, _OTHER_ADDRESS}:
-        return (
-            f"shows a certificate for another name ({said}): use a name that stands in"
-            " it, in kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS) and in"
-            " the broker's advertised.listeners"
-        )
-    return (
-        f"shows a certificate of nobody that is trusted (certificate verify failed:"
-        f" {said}): kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE) must hold the"
-        " authority that issued it"
-    )
 
 
 # -- What it does where it is spoken to in another way ---------------------------
 
 
-async def _other_way(place: _Place) -> str | None:
+async def _other_way(place: _Place) -> KafkaRefusedError | None:
     protocol = place.settings.security_protocol
     sasl = "SASL_" if protocol.startswith("SASL_") else ""
     if protocol.endswith("PLAINTEXT"):
         if await _speaks_tls(place):
-            return f"speaks TLS at this address: set {_PROTOCOL} to {sasl}SSL"
+            return place.refuses(
+                "speaks TLS at this address", f"Set {_PROTOCOL} to {sasl}SSL"
+            )
     elif await _speaks_plainly(place):
-        return f"speaks no TLS at this address: set {_PROTOCOL} to {sasl}PLAINTEXT"
+        return place.refuses(
+            "speaks no TLS at this address", f"Set {_PROTOCOL} to {sasl}PLAINTEXT"
+        )
     if not sasl and (wanted := await _mechanisms(place)):
-        return (
-            f"wants its clients to sign in ({', '.join(wanted)}): set {_PROTOCOL} to"
-            f" SASL_{protocol}, and {_SASL}"
+        return place.refuses(
+            f"requires SASL ({', '.join(wanted)})",
+            f"Set {_PROTOCOL} to SASL_{protocol}, and {_SASL}",
         )
     return None
 

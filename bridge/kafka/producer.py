@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import math
 import time
 import weakref
-from collections.abc import Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -21,13 +20,21 @@ from aiokafka import AIOKafkaProducer, TopicPartition, errors
 
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import REFUSALS, BatchRefusedError, ClientError, no_producer
-from bridge.kafka.connection import client_arguments, ended, started
+from bridge.kafka.connection import (
+    RETRY_BACKOFF_SECONDS,
+    client_arguments,
+    ended,
+    started,
+)
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.probe import failed_start
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["Producer", "Sent", "keep_track_of_tasks"]
+__all__ = ["MAX_BATCH_BYTES", "Producer", "Sent", "keep_track_of_tasks"]
+
+# Half of the broker's default message.max.bytes (1 MiB).
+MAX_BATCH_BYTES: Final = 512 * 1024
 
 # aiokafka drops a batch after the request timeout; one without an answer so much later
 # never gets one (aiokafka issues 1018, 1101).
@@ -76,11 +83,13 @@ def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
 class Sent(msgspec.Struct):
     """A batch on its way, and the bytes of its keys and values."""
 
+    place: tuple[str, int]
     rows: Sequence[StoredRecord]
     size_bytes: int
     answer: asyncio.Future[Any]
-    # When it was handed over, nanoseconds since the epoch.
+    # When it was handed over: nanoseconds since the epoch, and `time.monotonic`.
     began_ns: int
+    began: float
 
 
 class Producer:
@@ -105,8 +114,6 @@ class Producer:
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._context = contextvars.copy_context()
         self._context.run(_OWNER.set, self._tasks)
-        # Where batches without an answer go to: at most one for each partition.
-        self._unanswered: set[tuple[str, int]] = set()
         codec = settings.compression
         self._client = AIOKafkaProducer(
             **client_arguments(settings),
@@ -115,10 +122,10 @@ class Producer:
             # A broker that hangs is left after it: the request goes to the partition's
             # next leader, which knows the batch if it was appended.
             request_timeout_ms=int(settings.request_timeout_seconds * 1000),
-            retry_backoff_ms=int(settings.retry_backoff_seconds * 1000),
+            retry_backoff_ms=int(RETRY_BACKOFF_SECONDS * 1000),
             # Before compression: what a batch takes in memory, here and in readers, is
             # bounded, whatever the codec makes of it.
-            max_batch_size=settings.max_batch_bytes,
+            max_batch_size=MAX_BATCH_BYTES,
             compression_type=None if codec == "none" else codec,
             linger_ms=0,
             transactional_id=transactional_id,
@@ -189,32 +196,33 @@ class Producer:
                 break
             count += 1
             size += own
-        began_ns = time.time_ns()
+        began_ns, began = time.time_ns(), time.monotonic()
         try:
             answer = await self._client.send_batch(batch, topic, partition=partition)
         except AssertionError as error:
             # It asserts that the partition is there.
             raise ClientError(f"{topic}-{partition} can't be written to") from error
-        place = topic, partition
-        self._unanswered.add(place)
-        answer.add_done_callback(lambda _: self._unanswered.discard(place))
-        return Sent(rows[:count], size, answer, began_ns)
+        return Sent((topic, partition), rows[:count], size, answer, began_ns, began)
 
-    async def base_offset(self, sent: Sent) -> int:
+    @staticmethod
+    async def wait(sent: Iterable[Sent]) -> None:
+        """Wait until batches are answered, but not for long."""
+        answers = [one.answer for one in sent]
+        await asyncio.wait(answers, timeout=_LEADER_SECONDS)
+
+    def base_offset(self, sent: Sent) -> int | None:
         """
-        Wait until a batch is acknowledged; gives the offset of its first record.
+        Return the offset of a batch's first record; None if it has to be waited for.
 
         Where that fails, the batch may be in the log all the same.
         """
-        patience = self._settings.request_timeout_seconds + _GRACE_SECONDS
-        for _ in range(math.ceil(patience / _LEADER_SECONDS)):
-            await asyncio.wait([sent.answer], timeout=_LEADER_SECONDS)
-            if sent.answer.done():
-                break
-            if any(self.leader(*place) is None for place in self._unanswered):
-                raise errors.LeaderNotAvailableError(f"after {_LEADER_SECONDS:g} s")
-        else:
-            raise TimeoutError(f"no answer for {patience:g} s")
+        if not sent.answer.done():
+            if self.leader(*sent.place) is None:
+                raise errors.LeaderNotAvailableError("no leader is known any more")
+            patience = self._settings.request_timeout_seconds + _GRACE_SECONDS
+            if time.monotonic() - sent.began > patience:
+                raise TimeoutError(f"no answer for {patience:g} s")
+            return None
         try:
             metadata = sent.answer.result()
         except REFUSALS as error:

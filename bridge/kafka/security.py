@@ -103,12 +103,12 @@ def _usable(setting: str, path: str | None) -> Iterator[None]:
         yield
     except OSError as error:  # ssl.SSLError is one
         raise ConfigError(
-            f"{setting} ({variable}): {path} can't be used: "
-            f"{error.strerror or error}. Expected is a readable PEM file"
+            f"{setting} ({variable}): {path} can't be used: {error.strerror or error}",
+            hint="Expected is a readable PEM file"
             + (
                 ", with kafka.ssl_key_file the key that fits it (and"
-                " kafka.ssl_key_password where that is encrypted)."
+                " kafka.ssl_key_password where that is encrypted)"
                 if "cert" in setting
-                else "."
-            )
+                else ""
+            ),
         ) from error

@@ -53,6 +53,8 @@ _SIGN_SECONDS: Final = 15.0
 # connection half made, which brokers leave open for 20 s and more.
 _TIMEOUT_SECONDS: Final = 10.0
 
+_URL = "kafka.sasl_oauth_token_url (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL)"
+
 # Tokens with many groups in them have some ten KB. A login page is not read to its end.
 _MOST_BODY_BYTES: Final = 256 * 1024
 
@@ -172,8 +174,8 @@ def msk_signer(region: str) -> Callable[[], Awaitable[Token]]:
     except ImportError as error:
         raise ConfigError(
             "kafka.sasl_mechanism (BRIDGE_KAFKA_SASL_MECHANISM) AWS_MSK_IAM needs the"
-            " signer of AWS, which is not installed: pip install"
-            " 'dryapi-kafka-bridge[msk]'"
+            " signer of AWS, which is not installed",
+            hint="Install it: pip install 'dryapi-kafka-bridge[msk]'",
         ) from error
     # It blocks: it may ask the machine's metadata service or STS.
     sign = partial(MSKAuthTokenProvider.generate_auth_token, region)
@@ -194,9 +196,9 @@ def msk_signer(region: str) -> Callable[[], Awaitable[Token]]:
             reason = "none found" if is_none else type(error).__name__
             raise KafkaRefusedError(
                 "AWS gives no credentials for kafka.sasl_mechanism AWS_MSK_IAM"
-                f" ({reason}): give the pod or machine a role that may"
-                " kafka-cluster:Connect, or set AWS_ACCESS_KEY_ID and"
-                " AWS_SECRET_ACCESS_KEY or AWS_PROFILE."
+                f" ({reason})",
+                hint="Give the pod or machine a role that may kafka-cluster:Connect, or"
+                " set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE",
             ) from None
         return Token(str(text), max(0.0, int(expires_ms) / 1000 - time.time()))
 
@@ -262,13 +264,13 @@ async def _ask(settings: KafkaSettings, secret: str) -> _Answer:
         if error.certificate is not None:
             raise KafkaRefusedError(
                 f"the certificate of the token endpoint {url} was not accepted:"
-                f" {error.certificate}. A private authority goes into"
-                " kafka.sasl_oauth_ca_file (BRIDGE_KAFKA_SASL_OAUTH_CA_FILE)."
+                f" {error.certificate}",
+                hint="A private CA is set with kafka.sasl_oauth_ca_file"
+                " (BRIDGE_KAFKA_SASL_OAUTH_CA_FILE)",
             ) from error
         raise KafkaUnreachableError(
-            f"the token endpoint {url} {error}; the bridge asks again."
-            " kafka.sasl_oauth_token_url (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL) says where"
-            " it is"
+            f"the token endpoint {url} {error}; the bridge asks again",
+            hint=f"Check {_URL}",
         ) from error
     return _Answer(status, body)
 
@@ -280,8 +282,8 @@ def _token(settings: KafkaSettings, answer: _Answer) -> Token:
     if not isinstance(text, str) or _TOKEN.fullmatch(text) is None:
         raise KafkaRefusedError(
             f"the token endpoint {settings.sasl_oauth_token_url} answers without an"
-            " access token: kafka.sasl_oauth_token_url"
-            " (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL) may name something else"
+            " access token",
+            hint=f"{_URL} may name something else",
         )
     lifetime = answer.member("expires_in")
     is_number = isinstance(lifetime, int | float) and not isinstance(lifetime, bool)
@@ -302,15 +304,15 @@ def _refusal(settings: KafkaSettings, answer: _Answer) -> KafkaError:
     if status in {401, 403} or word in {"invalid_client", "unauthorized_client"}:
         return KafkaRefusedError(
             f"the token endpoint {url} refuses the client"
-            f" {settings.sasl_oauth_client_id!r} ({said}). Check"
-            " kafka.sasl_oauth_client_id and kafka.sasl_oauth_client_secret"
+            f" {settings.sasl_oauth_client_id!r} ({said})",
+            hint="Check kafka.sasl_oauth_client_id and kafka.sasl_oauth_client_secret"
             " (BRIDGE_KAFKA_SASL_OAUTH_CLIENT_ID,"
             " BRIDGE_KAFKA_SASL_OAUTH_CLIENT_SECRET or ..._FILE), and that the client"
-            " may use the grant client_credentials."
+            " may use the grant client_credentials",
         )
     return KafkaRefusedError(
-        f"the token endpoint {url} refuses the request ({said}). Check"
-        " kafka.sasl_oauth_token_url, kafka.sasl_oauth_scope and"
+        f"the token endpoint {url} refuses the request ({said})",
+        hint="Check kafka.sasl_oauth_token_url, kafka.sasl_oauth_scope and"
         " kafka.sasl_oauth_audience (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL, ..._SCOPE,"
-        " ..._AUDIENCE)."
+        " ..._AUDIENCE)",
     )

@@ -7,7 +7,8 @@ read before, asks nobody and logs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Final
 
@@ -43,7 +44,7 @@ _CODECS: Final = {"uncompressed": "none"}
 
 _LIMITS: Final = {
     TopicRole.EVENTS: "limits.event_bytes",
-    TopicRole.DEAD_LETTERS: "limits.dead_letter_bytes",
+    TopicRole.DEAD_LETTERS: "limits.event_bytes",
     TopicRole.GAPS: "a gap's record",
     TopicRole.PREVIEWS: "limits.preview_bytes",
 }
@@ -109,6 +110,16 @@ class _Topic(msgspec.Struct, frozen=True):
             f" --alter --entity-type topics --entity-name {self.facts.name}"
             f" --add-config {config}"
         )
+
+    def grant(self, operations: Sequence[str]) -> str:
+        """Give the command that grants the user permissions."""
+        user = self.settings.sasl_username or "<the bridge's user>"
+        words = ["kafka-acls.sh", "--bootstrap-server", self.settings.bootstrap_servers]
+        words += ["--add", "--allow-principal", f"User:{user}"]
+        for operation in operations:
+            words += ["--operation", operation]
+        words += ["--topic", self.facts.name]
+        return f"Grant it: {shlex.join(words)}"
 
     def find(
         self,
@@ -179,8 +190,8 @@ def _judge(topic: _Topic) -> Iterator[TopicFinding]:
             "configuration",
             "hidden from this user",
             "the right DescribeConfigs",
-            "Grant DescribeConfigs on the topic, so that the bridge can tell what"
-            " is dangerous; until then Kafka's defaults are assumed.",
+            "Grant DescribeConfigs, so that the bridge can see what is dangerous; until"
+            f" then Kafka's defaults are assumed. {topic.grant(['DescribeConfigs'])}",
             Verdict.UNKNOWN,
         )
         return
@@ -199,9 +210,8 @@ def _rights(topic: _Topic, lacks: tuple[str, ...]) -> TopicFinding:
     needed = ", ".join(NEEDED.values())
     if not lacks:
         return topic.find("rights", needed, needed)
-    found = ", ".join(name for name in NEEDED.values() if name not in lacks)
-    remedy = f"Grant the user {' and '.join(lacks)} on the topic {topic.facts.name}."
-    return topic.find("rights", found, needed, remedy, Verdict.MISSING)
+    found = f"no {' and no '.join(lacks)}"
+    return topic.find("rights", found, needed, topic.grant(lacks), Verdict.MISSING)
 
 
 def _replicas(topic: _Topic) -> TopicFinding:
@@ -252,9 +262,7 @@ def _max_message_bytes(topic: _Topic, what: str, found: str) -> TopicFinding:
             " may be kept here."
         )
         return topic.warn(what, found, needed, why, largest)
-    most = topic.settings.max_batch_bytes
-    remark = f"Batches are kept smaller than kafka.max_batch_bytes ({most})."
-    return topic.find(what, found, needed, remark if value < most else "")
+    return topic.find(what, found, needed)
 
 
 def _cleanup(topic: _Topic, what: str, found: str) -> TopicFinding:

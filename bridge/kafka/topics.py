@@ -92,7 +92,7 @@ def topic_needs(settings: Settings) -> dict[str, TopicNeeds]:
     needs = {
         settings.topic: TopicNeeds(TopicRole.EVENTS, limits.event_bytes),
         settings.dead_letter_topic: TopicNeeds(
-            TopicRole.DEAD_LETTERS, limits.dead_letter_bytes
+            TopicRole.DEAD_LETTERS, limits.event_bytes
         ),
         settings.gap_topic: TopicNeeds(TopicRole.GAPS, _GAP_BYTES),
     }
@@ -338,17 +338,18 @@ async def _create(
     for name, code, message in answer.topic_errors:
         if code in _FORBIDDEN:
             problems[name] = KafkaRefusedError(
-                f"Kafka would not let this user create {name}. Grant Create on the"
-                f" topic {name} (or on the cluster), or create it yourself."
+                f"Kafka would not let this user create {name}",
+                hint=f"Grant Create on the topic {name} (or on the cluster), or create"
+                " it yourself",
             )
         elif code not in {_NONE, _EXISTS}:
             reason = message or errors.for_code(code).__name__
             problems[name] = KafkaRefusedError(
-                f"Kafka would not create {name}: {reason.rstrip('.')}. Look at"
-                f" kafka.partitions ({by_name[name].partitions}) and"
+                f"Kafka would not create {name}: {reason.rstrip('.')}",
+                hint=f"Look at kafka.partitions ({by_name[name].partitions}) and"
                 f" kafka.replication_factor ({by_name[name].replication_factor}), set"
                 " by BRIDGE_KAFKA_PARTITIONS and BRIDGE_KAFKA_REPLICATION_FACTOR, or"
-                " create it yourself."
+                " create it yourself",
             )
         elif code == _NONE and not validate_only:
             _log.info("topic.created", **msgspec.structs.asdict(by_name[name]))
@@ -374,12 +375,15 @@ async def _no_producer(client: Any, id_prefix: str | None) -> KafkaError | None:
 def _problem(name: str, code: int) -> KafkaError:
     if code in _FORBIDDEN:
         return KafkaRefusedError(
-            f"Kafka forbids this user the topic {name}. Grant the user Read and Write"
-            f" on the topic {name}."
+            f"Kafka forbids this user the topic {name}",
+            hint=f"Grant the user Read and Write on the topic {name}",
         )
     if code == _INVALID_NAME:
-        return KafkaRefusedError(f"Kafka takes no topic called {name!r}.")
-    reason = f"can't describe the topic {name}: {errors.for_code(code).__name__}"
+        return KafkaRefusedError(f"{name!r} isn't a valid topic name")
     if code == _NO_LEADER_YET:
-        reason = f"gives no leader for {name}; see that its brokers are up"
-    return KafkaUnreachableError(f"Kafka {reason}")
+        return KafkaUnreachableError(
+            f"Kafka has no leader for {name}", hint="See that its brokers are up"
+        )
+    return KafkaUnreachableError(
+        f"Kafka can't describe the topic {name}: {errors.for_code(code).__name__}"
+    )

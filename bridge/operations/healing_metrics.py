@@ -61,7 +61,7 @@ def _of_reconciliation(asked: ReconciliationStatistics) -> Iterator[Metric]:
     yield jobs
     yield levels(
         "bridge_reconciliation_waiting",
-        "Jobs that wait to be asked about, after a gap or because they are silent.",
+        "Jobs that wait to be asked about, after a gap or because they are stale.",
         "client_id",
         "purpose",
         values=asked.waiting,
@@ -123,7 +123,7 @@ def _of_webhooks(
         values=released,
     )
     yield counter(
-        "bridge_webhook_strangers",
-        "Webhooks for an account that there isn't, or that has no secret.",
-        webhooks.strangers,
+        "bridge_webhook_unknown_account",
+        "Webhooks for an account that doesn't exist or has no secret.",
+        webhooks.unknown_account,
     )

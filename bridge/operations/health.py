@@ -22,8 +22,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from bridge.http.hosts import HostCheck
-from bridge.operations.redaction import redact
 from bridge.operations.sources import SessionStatistics, Sources, TopicFinding
+from bridge.text import redact
 
 
 if TYPE_CHECKING:

@@ -268,8 +268,9 @@ class Database:
             meaning = translated(error, path)
             if isinstance(meaning, OutboxFullError):
                 raise OutboxDirectoryError(
-                    f"outbox.dir: {path} can't be opened ({error}); check that the disk"
-                    " has room and that this user may write to the file"
+                    f"outbox.dir: {path} can't be opened ({error})",
+                    hint="Check that the disk has room and that this user may write to"
+                    " the file",
                 ) from error
             raise meaning from error
 
@@ -390,14 +391,16 @@ def check_format(connection: sqlite3.Connection, path: Path) -> bool:
         return False
     if application != _APPLICATION_ID:
         raise OutboxFormatError(
-            f"outbox.dir: {path} is a database, but no outbox; give the bridge a"
-            " directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+            f"outbox.dir: {path} is a database, but no outbox",
+            hint="Give the bridge a directory of its own (BRIDGE_OUTBOX_DIR,"
+            " --outbox-dir)",
         )
     if version != FORMAT_VERSION:
         raise OutboxFormatError(
             f"outbox.dir: {path} has format {version}, this bridge reads format"
-            f" {FORMAT_VERSION}; run the version that wrote it, or give this one"
-            " a directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+            f" {FORMAT_VERSION}",
+            hint="Run the version that wrote it, or give this one a directory of its"
+            " own (BRIDGE_OUTBOX_DIR, --outbox-dir)",
         )
     return True
 

@@ -36,6 +36,8 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 
 _MOUNTS = Path("/proc/self/mounts")
 
+_OPTIONS = "(BRIDGE_OUTBOX_DIR, --outbox-dir)"
+
 _NO_DIRECTORY = os.strerror(errno.ENOTDIR)
 
 # Whether access(2) can ask for the user as which this process acts.
@@ -113,8 +115,8 @@ class OutboxDirectory:
                 raise _unusable(self.path, error) from error
             who = f"process {pid}" if pid else "another process"
             raise OutboxLockedError(
-                f"outbox.dir: {self.path} is in use by {who}; stop it, or give this"
-                " bridge a directory of its own (BRIDGE_OUTBOX_DIR, --outbox-dir)",
+                f"outbox.dir: {self.path} is in use by {who}",
+                hint=f"Stop it, or give this bridge a directory of its own {_OPTIONS}",
                 pid=pid,
             ) from error
         # A full disk can't take the pid; the lock holds all the same.
@@ -138,13 +140,13 @@ def open_own(path: Path, flags: int = 0) -> int:
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise OutboxDirectoryError(
-                f"outbox.dir: {path} is a symbolic link; remove it, and see who may"
-                " write to that directory"
+                f"outbox.dir: {path} is a symbolic link",
+                hint="Remove it, and see who may write to that directory",
             ) from error
         raise OutboxDirectoryError(
-            f"outbox.dir: {path} can't be opened ({error.strerror}); check that the"
-            " disk has room and that this user may write to the file"
-            " (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+            f"outbox.dir: {path} can't be opened ({error.strerror})",
+            hint="Check that the disk has room and that this user may write to the file"
+            f" {_OPTIONS}",
         ) from error
 
 
@@ -229,9 +231,9 @@ def _local_file_system(path: Path) -> str | None:
     file_system = _file_system_of(path)
     if file_system in _NETWORK_FILE_SYSTEMS:
         raise OutboxDirectoryError(
-            f"outbox.dir: {path} lies on {file_system}, a network file"
-            " system, on which SQLite's log is not safe; choose a local disk"
-            " (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+            f"outbox.dir: {path} is on {file_system}, a network file system, on which"
+            " SQLite's log is not safe",
+            hint=f"Choose a local disk {_OPTIONS}",
         )
     return file_system
 
@@ -239,8 +241,8 @@ def _local_file_system(path: Path) -> str | None:
 def _unusable(path: Path, error: OSError) -> OutboxDirectoryError:
     reason = error.strerror or str(error)
     return OutboxDirectoryError(
-        f"outbox.dir: {path} can't be used ({reason}); it must be a directory that"
-        " this user may write to (BRIDGE_OUTBOX_DIR, --outbox-dir)"
+        f"outbox.dir: {path} can't be used ({reason})",
+        hint=f"It must be a directory that this user may write to {_OPTIONS}",
     )
 
 

@@ -27,8 +27,7 @@ import msgspec
 from bridge.events import header_names
 from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.events.record import Importance, Record
-from bridge.outbox.values import JobInFlight
-from bridge.settings import OutboxSettings
+from bridge.outbox.values import JobInFlight, Retention
 
 
 __all__ = ["Digests", "Job", "Jobs"]
@@ -156,14 +155,14 @@ class Jobs:
     def __init__(
         self,
         connection: sqlite3.Connection,
-        settings: OutboxSettings,
+        retention: Retention,
         news: Counter[str],
         account_number: Callable[[str], int],
         refuse_late: Callable[[Record], Record] | None,
     ) -> None:
         self._execute = connection.execute
         self._executemany = connection.executemany
-        self._settings = settings
+        self._retention = retention
         self._news = news
         self._account_number = account_number
         self._refuse_late = refuse_late
@@ -340,9 +339,9 @@ class Jobs:
 
     def expire(self, now_us: int) -> None:
         """Forget what is too old or too much; belongs into a transaction."""
-        settings = self._settings
+        keep = self._retention
         # A clock that is set, in whichever direction, forgets no job early.
-        before_us = min(now_us, _now_us()) - int(settings.keep_jobs_seconds * 1_000_000)
+        before_us = min(now_us, _now_us()) - int(keep.unfinished_seconds * 1_000_000)
         with self._lock:
             old = 0
             for account in self._accounts.values():
@@ -350,8 +349,8 @@ class Jobs:
                     if job.last_seen_us >= before_us:
                         break
                     old += 1
-            more = self._count - settings.max_jobs_in_flight
-            spare = settings.max_jobs_in_flight // _SPARE_SHARE if more > 0 else 0
+            more = self._count - keep.unfinished_jobs
+            spare = keep.unfinished_jobs // _SPARE_SHARE if more > 0 else 0
             count = max(old, more + spare)
             if count > 0:
                 oldest = merge(
@@ -365,7 +364,7 @@ class Jobs:
                 self._count -= len(forgotten)
                 self._news["forgotten_jobs"] += len(forgotten)
         self.ended_count, early = self._ended.forget(
-            settings.keep_ended_seconds, settings.max_ended_jobs
+            keep.ended_seconds, keep.ended_jobs
         )
         self._news["forgotten_ends"] += early
 

@@ -31,6 +31,7 @@ from bridge.outbox.recovery import mark_damaged, recover_if_damaged
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.store import Kept, Store
 from bridge.outbox.values import (
+    RETENTION,
     Delivered,
     Delivery,
     Healing,
@@ -39,10 +40,11 @@ from bridge.outbox.values import (
     Memory,
     PartitionState,
     Placed,
+    Retention,
     Spent,
 )
 from bridge.outbox.webhooks import DELIVERY_BYTES
-from bridge.settings import OutboxSettings, WebhookSettings
+from bridge.settings import OutboxSettings
 
 
 __all__ = ["Outbox"]
@@ -84,7 +86,7 @@ class Outbox:
         strip_preview: Gives a record without its preview; None if it has none.
         refuse_late: Gives the dead letter of a record that comes after its job's last
             one. None publishes such a record.
-        webhook: For how long webhooks are remembered that were taken.
+        retention: For how long it keeps what it no longer needs to send.
 
     Raises:
         OutboxFormatError: The file is no outbox of this version.
@@ -99,10 +101,10 @@ class Outbox:
         *,
         strip_preview: Callable[[Record], Record | None] = lambda _: None,
         refuse_late: Callable[[Record], Record] | None = None,
-        webhook: WebhookSettings | None = None,
+        retention: Retention = RETENTION,
     ) -> None:
-        self._settings = settings
-        self._webhook = webhook or WebhookSettings()
+        self._max_bytes = settings.max_bytes
+        self._retention = retention
         self.statistics = OutboxStatistics()
         # Called on the trio thread when an interval begins in which records are
         # dropped, and when it is over. It must not wait nor offer; it may `keep`.
@@ -112,7 +114,7 @@ class Outbox:
         recover_if_damaged(directory.database, settings.max_bytes)
         self._database = Database(directory.database, settings.max_bytes)
         self.id = self._database.outbox_id
-        self._store = Store(self._database, settings, self.statistics, refuse_late)
+        self._store = Store(self._database, retention, self.statistics, refuse_late)
         with self._database.errors():
             self.memory: Memory = self._store.remembered.read()
         self._quota = Quota(self._database, settings.max_bytes)
@@ -361,18 +363,18 @@ class Outbox:
         self.statistics.withdrawn += request.is_record and not is_done
 
     def _trim(self, *, is_short: bool) -> None:
-        settings = self._settings
+        keep = self._retention
         now_us = time.time_ns() // 1000
         self._store.partitions.trim(
-            older_than_us=now_us - int(settings.keep_acked_seconds * 1_000_000),
-            keep_bytes=0 if is_short else settings.keep_acked_bytes,
+            older_than_us=now_us - int(keep.acknowledged_seconds * 1_000_000),
+            keep_bytes=0 if is_short else keep.acknowledged_bytes,
             max_rows=_TRIMMED_A_COMMIT,
             max_bytes=self._quota.step_bytes,
         )
         if self._looks:
             self._looks = False
             self._store.jobs.expire(now_us)
-            self._store.webhooks.forget(self._webhook, settings.max_bytes)
+            self._store.webhooks.forget(keep, self._max_bytes)
 
     def _look(self) -> None:
         """Measure what changes slowly."""

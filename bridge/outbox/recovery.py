@@ -130,7 +130,8 @@ def _copy(path: Path, max_bytes: int, reason: str) -> Path:
         if now - other.stat().st_ctime < _DYING_SECONDS:
             raise OutboxDamagedError(
                 f"outbox.dir: {path} is damaged ({reason}), and so was the file before"
-                f" it: see whether the disk fails. Both are in {path.parent}: keep them"
+                " it",
+                hint=f"See whether the disk fails; keep both, in {path.parent}",
             )
     fresh = path.with_name(f"{path.name}.new")
     for part in _PARTS:
@@ -144,7 +145,8 @@ def _copy(path: Path, max_bytes: int, reason: str) -> Path:
     except OutboxFullError as full:
         raise OutboxDirectoryError(
             f"outbox.dir: {path} is damaged ({reason}), and a copy of what can be read"
-            f" can't be written ({full}); see that the disk has room"
+            f" can't be written ({full})",
+            hint="See that the disk has room",
         ) from full
     moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     _log.error(
@@ -177,9 +179,9 @@ def _replace(path: Path, ready: Path) -> None:
             os.close(directory)
     except OSError as error:
         raise OutboxDirectoryError(
-            f"outbox.dir: {path} is damaged and can't be moved ({error.strerror}); move"
-            " it and its -wal away, or choose another directory (BRIDGE_OUTBOX_DIR,"
-            " --outbox-dir)"
+            f"outbox.dir: {path} is damaged and can't be moved ({error.strerror})",
+            hint="Move it and its -wal away, or choose another directory"
+            " (BRIDGE_OUTBOX_DIR, --outbox-dir)",
         ) from error
 
 

@@ -21,9 +21,8 @@ from bridge.outbox.memory import Remembered
 from bridge.outbox.partitions import Partitions, Run
 from bridge.outbox.rows import Rows, checksum
 from bridge.outbox.statistics import OutboxStatistics, TopicCounts
-from bridge.outbox.values import Delivery, Healing, Placed
+from bridge.outbox.values import Delivery, Healing, Placed, Retention
 from bridge.outbox.webhooks import Webhooks, is_awaited, is_needed
-from bridge.settings import OutboxSettings
 
 
 __all__ = ["Store"]
@@ -43,7 +42,7 @@ class Store:
     def __init__(
         self,
         database: Database,
-        settings: OutboxSettings,
+        retention: Retention,
         statistics: OutboxStatistics,
         refuse_late: Callable[[Record], Record] | None = None,
     ) -> None:
@@ -58,7 +57,7 @@ class Store:
         self.remembered = Remembered(connection)
         self.jobs = Jobs(
             connection,
-            settings,
+            retention,
             self.news,
             self.remembered.account_number,
             refuse_late,

@@ -78,8 +78,8 @@ def look(directory: Path) -> SurveyedOutbox:
     with _reading(directory) as connection:
         if connection is None:
             raise OutboxDirectoryError(
-                f"--outbox-dir: {directory} holds no outbox ({path.name} is missing);"
-                " give the directory that the bridge has as outbox.dir"
+                f"--outbox-dir: {directory} holds no outbox ({path.name} is missing)",
+                hint="Give the directory that the bridge has as outbox.dir",
             )
         return _look(connection, path)
 
@@ -164,8 +164,8 @@ def _reading(
             raise translated(error, path) from error
         option = "outbox.dir" if is_own else "--outbox-dir"
         raise OutboxDirectoryError(
-            f"{option}: {path} can't be opened as an outbox ({error}); see that this"
-            " user may read it and the files beside it"
+            f"{option}: {path} can't be opened as an outbox ({error})",
+            hint="See that this user may read it and the files beside it",
         ) from error
 
 

@@ -8,6 +8,7 @@ Values only; moments are in microseconds since the epoch. What a record is:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -15,6 +16,7 @@ from bridge.events.record import Record, StoredRecord
 
 
 __all__ = [
+    "RETENTION",
     "Delivered",
     "Delivery",
     "Healing",
@@ -25,11 +27,37 @@ __all__ = [
     "Memory",
     "PartitionState",
     "Placed",
+    "Retention",
     "Spent",
 ]
 
 # Rows that were just committed: topic, partition, and the rows in order.
 Placed = tuple[str, int, list[StoredRecord]]
+
+# dryAPI repeats a webhook for about a day.
+_REPEATED_SECONDS: Final = 25 * 3600.0
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """For how long the outbox keeps what it no longer needs to send, and how much."""
+
+    # What a log lost after it was acknowledged (unclean election, restored broker) is
+    # noticed minutes later, and is sent again from these rows.
+    acknowledged_seconds: float = 300.0
+    acknowledged_bytes: int = 256 * 1024 * 1024
+    # Unfinished jobs: dryAPI's result URLs last about a day. So many need 20 MB of
+    # memory, an hour of 13 jobs a second that all fail, which the socket never reports.
+    unfinished_seconds: float = 86_400.0
+    unfinished_jobs: int = 50_000
+    # Twice a million jobs a day: 28 MB of memory and 16 MB of disk.
+    ended_seconds: float = _REPEATED_SECONDS
+    ended_jobs: int = 2_000_000
+    # Two webhooks of a million jobs a day: 140 MB of disk.
+    delivery_seconds: float = _REPEATED_SECONDS
+    deliveries: int = 2_000_000
+
+
+RETENTION: Final = Retention()
 
 
 class PartitionState(msgspec.Struct, frozen=True):

@@ -17,8 +17,7 @@ from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.events.record import Record
 from bridge.outbox.jobs import Digests, Jobs
 from bridge.outbox.rows import checksum
-from bridge.outbox.values import Delivery, Healing, Held
-from bridge.settings import WebhookSettings
+from bridge.outbox.values import Delivery, Healing, Held, Retention
 
 
 __all__ = ["DELIVERY_BYTES", "Webhooks", "is_awaited", "is_needed"]
@@ -86,11 +85,11 @@ class Webhooks:
         self.count += 1
         return True
 
-    def forget(self, settings: WebhookSettings, max_bytes: int) -> None:
+    def forget(self, retention: Retention, max_bytes: int) -> None:
         """Forget which were taken long ago, or are too many."""
         most = max_bytes // _DELIVERIES_SHARE // DELIVERY_BYTES
         self._deliveries.forget(
-            settings.keep_deliveries_seconds, min(settings.max_deliveries, most)
+            retention.delivery_seconds, min(retention.deliveries, most)
         )
 
     def release(self, place: int) -> Record | None:

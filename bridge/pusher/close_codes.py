@@ -59,14 +59,14 @@ class Rule(NamedTuple):
     hint: str = ""
 
 
-_APP_KEY = "check the app key: setting pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
-_URL = "check the server's address: setting pusher.url (BRIDGE_PUSHER_URL)"
+_APP_KEY = "Check the app key: pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
+_URL = "Check the server's address: pusher.url (BRIDGE_PUSHER_URL)"
 _CLIENT = (
-    "check the client id (BRIDGE_CLIENT_ID) and that the API token"
+    "Check the client id (BRIDGE_CLIENT_ID) and that the API token"
     " (BRIDGE_API_TOKEN) belongs to it, or those of the account in [[accounts]]"
 )
 _DEPLOYMENT = (
-    "check that pusher.url (BRIDGE_PUSHER_URL), pusher.app_key"
+    "Check that pusher.url (BRIDGE_PUSHER_URL), pusher.app_key"
     " (BRIDGE_PUSHER_APP_KEY) and api_url (BRIDGE_API_URL) belong to the same"
     " deployment"
 )
@@ -118,6 +118,11 @@ _SHORT_OUTAGE_SECONDS: Final = 30.0
 # refusals see at most ten connects: at 0, 0, 0.4, 1.1, 2.5, ... s.
 _LEAST_SHARE: Final = 0.75
 
+# It keeps a server that always closes below ten connections in ten seconds.
+_INITIAL_SECONDS: Final = 0.5
+# pusher-js's second wait; Pusher replays nothing, so longer ones would cost events.
+_MAX_SECONDS: Final = 30.0
+
 # Pusher protocol, 4100-4199: wait at least a second.
 _LATER_SECONDS: Final = 1.0
 
@@ -133,23 +138,17 @@ _UNKNOWN: Final = Rule(
 _FIRST_PUSHER_CODE: Final = 4000
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class EndedError(SessionError):
     """A connection ended, or was never subscribed: do what `action` says."""
 
-    message: str
     action: Action
     # Close code, Pusher code or HTTP status, if there was one.
     code: int | None = None
-    # What the user has to do, if the action is terminal.
-    hint: str = ""
     # Whether the connection was open and an answer didn't come through it.
     deaf: bool = False
     # How long the server asks to wait, if it does.
     retry_after_seconds: float | None = None
-
-    def __str__(self) -> str:
-        return self.message
 
 
 def rule_of(code: int | None) -> Rule:
@@ -172,12 +171,18 @@ def lost(
     if isinstance(loss, AuthorizationError):
         action = Action.TERMINAL if loss.terminal else Action.RETRY_LATER
         seconds = loss.retry_after_seconds
-        return EndedError(str(loss), action, loss.status, retry_after_seconds=seconds)
+        return EndedError(
+            loss.message,
+            action,
+            loss.status,
+            hint=loss.hint,
+            retry_after_seconds=seconds,
+        )
     if isinstance(loss, ConnectError):
         # Never final, whatever the status: while a server is being replaced, its proxy
         # answers anything.
         action = Action.RETRY_LATER if loss.status else Action.RETRY_NOW
-        return EndedError(str(loss), action, loss.status)
+        return EndedError(loss.message, action, loss.status, hint=loss.hint)
     code, detail = loss.code, str(loss)
     if error is not None:
         if error.code is not None and (code is None or code < _FIRST_PUSHER_CODE):
@@ -226,20 +231,16 @@ class Backoff:
 
     def __init__(
         self,
-        initial_seconds: float,
-        max_seconds: float,
         jitter: random.Random,
         spread_seconds: float = 0.0,
     ) -> None:
-        self._initial_seconds = initial_seconds
-        self._max_seconds = max_seconds
         self._jitter = jitter
         self._spread_seconds = spread_seconds
         self.reset()
 
     def reset(self) -> None:
         """Begin again: a connection was up long enough to be called stable."""
-        self._next_seconds = self._initial_seconds
+        self._next_seconds = _INITIAL_SECONDS
         self._at_once = True
 
     def spread(self) -> float:
@@ -261,13 +262,13 @@ class Backoff:
             least = _LATER_SECONDS / _LEAST_SHARE
             seconds = max(least, self._double(outage_seconds))
         else:
-            seconds = max(_SLOWLY_SECONDS, self._max_seconds)
+            seconds = max(_SLOWLY_SECONDS, _MAX_SECONDS)
         seconds *= self._jitter.uniform(_LEAST_SHARE, 1.0)
         return max(seconds, retry_after_seconds or 0.0) + self.spread()
 
     def _double(self, outage_seconds: float) -> float:
         is_short = outage_seconds < _SHORT_OUTAGE_SECONDS
-        cap = _SHORT_CAP_SECONDS if is_short else self._max_seconds
-        seconds = min(self._next_seconds, cap, self._max_seconds)
+        cap = _SHORT_CAP_SECONDS if is_short else _MAX_SECONDS
+        seconds = min(self._next_seconds, cap, _MAX_SECONDS)
         self._next_seconds = seconds * 2
         return seconds

@@ -215,7 +215,7 @@ class Connection:
         self._enter(State.CONNECTING)
         self._note("dialed", scheme=channel.url.partition(":")[0])
         # Name, TCP, TLS, upgrade and greeting together.
-        seconds = settings.connect_timeout_seconds
+        seconds = settings.timeout_seconds
         with trio.move_on_after(seconds) as opening:
             async with channel.connect(
                 channel.url, self._receive, self._hold_back
@@ -264,7 +264,7 @@ class Connection:
 
     async def _subscribe(self, socket_id: str) -> str:
         """Authorize and subscribe; give the frame that the server acknowledged."""
-        seconds = self._channel.settings.subscribe_timeout_seconds
+        seconds = self._channel.settings.timeout_seconds
         frame = ""
         for _ in range(_TRIES):
             if isinstance(self._answer, protocol.SubscriptionError):

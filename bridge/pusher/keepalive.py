@@ -45,6 +45,10 @@ _TRIES: Final = 2
 # has arrived meanwhile has to be read before it is judged.
 _STALL_SECONDS: Final = 1.0
 
+# With jobs in flight, a silence of this length is probed at once: a running job sends
+# events every few seconds.
+_PROBE_SILENCE_SECONDS: Final = 60.0
+
 _log = structlog.get_logger("bridge.pusher")
 
 
@@ -156,7 +160,7 @@ class KeepAlive:
         self._owes_pong = False
         self._ponged = trio.Event()
         self.coverage.pinging()
-        timeout_seconds = self.settings.pong_timeout_seconds
+        timeout_seconds = self.settings.timeout_seconds
         if not await self._answered(frames, self._ponged, timeout_seconds):
             # A close frame would not be answered either.
             self.abort()
@@ -169,12 +173,12 @@ class KeepAlive:
         now, settings = trio.current_time(), self.settings
         quiet_seconds = now - max(self._active_at, self._probed_at)
         return now - self._probed_at >= settings.probe_interval_seconds or (
-            quiet_seconds >= settings.probe_silence_seconds and self.has_jobs()
+            quiet_seconds >= _PROBE_SILENCE_SECONDS and self.has_jobs()
         )
 
     async def _probe(self) -> None:
         """Repeat the subscription, and end the connection that is deaf."""
-        timeout_seconds = self.settings.subscribe_timeout_seconds
+        timeout_seconds = self.settings.timeout_seconds
         self._probed_at = trio.current_time()
         self._probed_us = self.coverage.now_us()
         self._replied, self._refused = trio.Event(), False

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import structlog
 import trio
@@ -22,6 +22,9 @@ from bridge.pusher.connection import Channel, Connection, Note
 __all__ = ["Session"]
 
 _log = structlog.get_logger("bridge.pusher")
+
+# Waits begin with the shortest again after it: one ping interval survived.
+_STABLE_SECONDS: Final = 30.0
 
 
 class Session:
@@ -50,12 +53,7 @@ class Session:
         self.statistics = channel.statistics
         self.coverage = channel.coverage
         self._recording = recording
-        self._backoff = Backoff(
-            channel.settings.backoff_initial_seconds,
-            channel.settings.backoff_max_seconds,
-            jitter or random.Random(),
-            spread_seconds,
-        )
+        self._backoff = Backoff(jitter or random.Random(), spread_seconds)
         self._refused_since: float | None = None
 
     async def run(self) -> NoReturn:
@@ -87,7 +85,7 @@ class Session:
             if subscribed_at is not None:
                 outage_since = now
                 self._refused_since = None
-                if now - subscribed_at >= channel.settings.stable_after_seconds:
+                if now - subscribed_at >= _STABLE_SECONDS:
                     backoff.reset()
             self._check_refusal(ended, now)
             delay_seconds = backoff.delay(
@@ -99,7 +97,7 @@ class Session:
                 "session.failed" if subscribed_at is None else "session.lost",
                 client_id=channel.client_id,
                 code=ended.code,
-                reason=_reason(ended),
+                reason=str(ended),
                 action=str(ended.action),
                 delay_seconds=round(delay_seconds, 3),
             )
@@ -111,8 +109,9 @@ class Session:
             self._refused_since = None
             return
         channel = self.channel
-        message = f"dryAPI refuses the session: {_reason(ended)}"
-        channel.statistics.refused_reason = message
+        message = f"dryAPI refuses the session: {ended.message}"
+        refusal = RefusedError(message, hint=ended.hint, code=ended.code)
+        channel.statistics.refused_reason = str(refusal)
         if self._refused_since is None:
             self._refused_since = now
         if not channel.is_refused:
@@ -125,11 +124,7 @@ class Session:
                 "session.refused",
                 client_id=channel.client_id,
                 code=ended.code,
-                reason=message,
+                reason=str(refusal),
             )
             channel.is_refused = True
-        raise RefusedError(message, code=ended.code) from ended
-
-
-def _reason(ended: EndedError) -> str:
-    return f"{ended}; {ended.hint}" if ended.hint else str(ended)
+        raise refusal from ended

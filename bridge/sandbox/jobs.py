@@ -1,7 +1,6 @@
 """
 Simulated jobs, from `pending` to `done` or `error`, and their pictures.
 
-Everything is painted once, before the first job starts; a job only names a picture.
 When a job takes its next step is decided in `simulation`.
 """
 
@@ -12,16 +11,15 @@ import math
 import random
 import time
 import uuid
-from collections import OrderedDict
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 from PIL import Image, ImageDraw, ImageOps
 
-from bridge.sandbox.config import Addresses, SandboxConfig, Statistics
+from bridge.sandbox.config import Addresses, SandboxConfig, Statistics, iso_time
 
 
 __all__ = [
@@ -35,6 +33,8 @@ __all__ = [
     "paint",
 ]
 
+
+# -- Pictures ------------------------------------------------------------------
 
 # How often a preview gets sharper: from four blocks a side up to every pixel.
 STAGES = 8
@@ -55,32 +55,20 @@ _QUALITY = 72
 
 
 class Pictures(msgspec.Struct, frozen=True):
-    """
-    Everything there is to show.
-
-    Attributes:
-        previews: For each picture, each stage's data URI.
-        jpegs: For each picture, each stage as JPEG.
-        results: For each picture, the finished JPEG.
-    """
+    """All pictures: the stages of each as data URIs and as JPEG, and its result."""
 
     previews: tuple[tuple[str, ...], ...]
     jpegs: tuple[tuple[bytes, ...], ...]
     results: tuple[bytes, ...]
 
     def number_of(self, request_id: str) -> int:
-        """Choose the picture of a job: the same one for the same id, always."""
+        """Choose the picture of a job: always the same one for an id."""
         return int(request_id.replace("-", ""), 16) % len(self.results)
 
 
 @lru_cache(maxsize=4)
 def paint(preview_bytes: int) -> Pictures:
-    """
-    Paint all pictures; takes a few tenths of a second, once for each size.
-
-    Returns:
-        The pictures.
-    """
+    """Paint all pictures; takes a few tenths of a second, once for each size."""
     jpegs = []
     for number in range(len(_PALETTES)):
         side = _side_for(number, preview_bytes)
@@ -114,13 +102,13 @@ def _landscape(number: int, side: int) -> Image.Image:
     x, y, radius = rng.uniform(0.25, 0.75), rng.uniform(0.3, 0.5), 0.1
     box = [(x - radius) * side, (y - radius) * side]
     draw.ellipse([*box, (x + radius) * side, (y + radius) * side], fill=sun)
-    for height, roughness, colour in ((0.55, 0.10, far), (0.72, 0.06, near)):
+    for height, roughness, color in ((0.55, 0.10, far), (0.72, 0.06, near)):
         phases = [rng.uniform(0, math.tau) for _ in range(5)]
         ridge = [
             (column, side * _ridge(column / side, height, roughness, phases))
             for column in range(side + 1)
         ]
-        draw.polygon([*ridge, (side, side), (0, side)], fill=colour)
+        draw.polygon([*ridge, (side, side), (0, side)], fill=color)
     # Grain, so that the sharp picture has something that the blurred ones lack.
     grain = Image.effect_noise((side, side), 48).convert("RGB")
     return Image.blend(image, grain, 0.08)
@@ -153,20 +141,19 @@ def _data_uri(jpeg: bytes) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode()
 
 
+# -- Jobs ----------------------------------------------------------------------
+
 Status = Literal["pending", "processing", "in_progress", "done", "error"]
 
-# How many `in_progress` events a job has, unless it is told.
+# How many `in_progress` events a job has by default.
 _STEPS = (8, 30)
+
+# Finished jobs that the status endpoint remembers: about 300 bytes each.
+_MAX_FINISHED = 100_000
 
 
 class JobError(msgspec.Struct, frozen=True):
-    """
-    Why a job failed; webhooks alone say it.
-
-    Attributes:
-        error_code: One of dryAPI's documented codes, or another: more may come.
-        error_message: A sentence for people.
-    """
+    """Why a job failed; only webhooks report it."""
 
     error_code: str
     error_message: str
@@ -184,89 +171,32 @@ _ERRORS = (
 
 
 class JobRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """
-    What `POST /jobs` may ask for; members that it doesn't know are let through.
+    """What `POST /jobs` may ask for; unknown members are ignored, None is chance."""
 
-    Attributes:
-        steps: How many `in_progress` events come, 0 to 10,000.
-        interval_seconds: The time from one event to the next.
-        fail: Whether it ends as `error`; None leaves it to chance.
-    """
-
-    steps: int | msgspec.UnsetType = msgspec.UNSET
-    interval_seconds: float = 0.5
+    # How many `in_progress` events the job has.
+    steps: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
+    # From one event to the next.
+    interval_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.5
     fail: bool | None = None
 
-    def __post_init__(self) -> None:
-        """
-        Check the ranges.
 
-        Raises:
-            ValueError: One is left.
-        """
-        if self.steps is not msgspec.UNSET and not 0 <= self.steps <= 10_000:
-            raise ValueError("steps: expected 0 to 10000")
-        if not 0 <= self.interval_seconds <= 3600:
-            raise ValueError("interval_seconds: expected 0 to 3600")
-
-
-class _Update(msgspec.Struct, frozen=True):
-    # Upstream's members, in the order of its documentation.
-    request_id: str
-    status: str
-    preview: str | None
-    result_url: str | None
-    progress: str
-
-
-class _StampedUpdate(_Update, frozen=True):
-    sandbox_emitted_at: str
-
-
+@dataclass(eq=False, slots=True)
 class Job:
-    """
-    One job.
+    """One job; its times are seconds since the epoch."""
 
-    Attributes:
-        request_id: A UUID.
-        status: Where it stands; `in_progress` is `processing` to the status endpoint.
-        progress: Percent, never falling.
-        picture: Which picture it paints.
-        error: Why it failed.
-        started_at: When it was `processing` first, seconds since the epoch.
-        ended_at: When it ended.
-    """
-
-    __slots__ = (
-        "_fails_at",
-        "_step",
-        "_steps",
-        "ended_at",
-        "error",
-        "picture",
-        "progress",
-        "request_id",
-        "started_at",
-        "status",
-    )
-
-    def __init__(
-        self, request_id: str, *, picture: int, steps: int, fails_at: int | None
-    ) -> None:
-        self.request_id = request_id
-        self.status: Status = "pending"
-        self.progress = 0.0
-        self.picture = picture
-        self.error: JobError | None = None
-        self.started_at: float | None = None
-        self.ended_at: float | None = None
-        self._step = -1
-        self._steps = steps
-        self._fails_at = fails_at
+    request_id: str  # a UUID
+    steps: int  # how many `in_progress` events it has
+    fails_at: int | None  # after which of them it fails, if it does
+    step: int = -1  # the one it is at
+    status: Status = "pending"
+    progress: float = 0.0  # percent; it never decreases
+    error: JobError | None = None
+    started_at: float = 0.0  # when it left `pending`
+    ended_at: float = 0.0
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more comes of it."""
+        """Whether it has ended."""
         return self.status in {"done", "error"}
 
     @property
@@ -274,125 +204,88 @@ class Job:
         """How sharp its preview is, from 0 to the last of `STAGES`."""
         return min(STAGES - 1, int(self.progress / 100 * STAGES))
 
-    def advance(self, rng: random.Random) -> None:
-        """Take the next step: `status` and `progress` change."""
-        self._step += 1
-        if self._step == 0:
-            self.status = "processing"
-        elif self._fails_at is not None and self._step > self._fails_at:
-            self.status = "error"
-        elif self._step > self._steps:
-            self.status, self.progress = "done", 100.0
-        else:
-            # Steps of uneven length that can't overtake each other.
-            position = self._step + rng.uniform(-0.3, 0.3)
-            self.status = "in_progress"
-            self.progress = round(position / (self._steps + 1) * 100, 2)
-
 
 class JobBook:
-    """Every job that is running, and the finished ones up to a limit."""
+    """Every running job, and the finished ones up to a limit."""
 
     def __init__(
-        self,
-        config: SandboxConfig,
-        pictures: Pictures,
-        addresses: Addresses,
-        statistics: Statistics,
+        self, config: SandboxConfig, addresses: Addresses, statistics: Statistics
     ) -> None:
         self._config = config
-        self._pictures = pictures
         self._addresses = addresses
         self._statistics = statistics
         self._running: dict[str, Job] = {}
-        self._finished: OrderedDict[str, Job] = OrderedDict()
+        self._finished: dict[str, Job] = {}
         self._rng = random.Random(config.seed)
-        # Of its own, so that what failures say changes no job.
-        self._errors_rng = random.Random(config.seed)
 
-    def start(self, request: JobRequest | None = None) -> Job:
-        """
-        Begin a job.
-
-        Returns:
-            The job, `pending`.
-        """
-        wanted = request or JobRequest()
+    def start(self, request: JobRequest) -> Job:
+        """Start a job; it is `pending`."""
         rng = self._rng
-        steps = rng.randint(*_STEPS) if wanted.steps is msgspec.UNSET else wanted.steps
+        steps = rng.randint(*_STEPS) if request.steps is None else request.steps
         chance = rng.random() < self._config.fail
-        fails = chance if wanted.fail is None else wanted.fail
+        fails = chance if request.fail is None else request.fail
         request_id = str(uuid.UUID(int=rng.getrandbits(128), version=4))
-        job = Job(
-            request_id,
-            picture=self._pictures.number_of(request_id),
-            steps=steps,
-            fails_at=rng.randint(0, steps) if fails else None,
-        )
+        job = Job(request_id, steps, rng.randint(0, steps) if fails else None)
         self._running[request_id] = job
         self._statistics.jobs_started += 1
         return job
 
     def get(self, request_id: str) -> Job | None:
-        """Look a job up; None for one that never was or is forgotten."""
+        """Find a job; None if it is unknown or forgotten."""
         return self._running.get(request_id) or self._finished.get(request_id)
 
-    def advance(self, job: Job) -> bytes | None:
-        """Take a job's next step; give the event's data, None for a failure."""
-        job.advance(self._rng)
-        return self._take_note(job)
-
-    def end(self, job: Job, error: JobError | None = None) -> bytes | None:
+    def advance(self, job: Job) -> str | None:
         """
-        End a running job at once, wherever it stands.
+        Take a job's next step.
 
         Returns:
-            The event's `data`, or None if no event tells of the end.
+            The event's `data`, or None if no event reports the step.
         """
+        job.step += 1
+        if job.step == 0:
+            job.status = "processing"
+        elif job.fails_at is not None and job.step > job.fails_at:
+            return self.end(job, _ERRORS[uuid.UUID(job.request_id).int % len(_ERRORS)])
+        elif job.step > job.steps:
+            return self.end(job)
+        else:
+            # Steps of uneven length that can't overtake each other.
+            position = job.step + self._rng.uniform(-0.3, 0.3)
+            job.status = "in_progress"
+            job.progress = round(position / (job.steps + 1) * 100, 2)
+        job.started_at = job.started_at or time.time()
+        return self._event(job)
+
+    def end(self, job: Job, error: JobError | None = None) -> str | None:
+        """End a running job, whatever its step; returns what `advance` returns."""
+        job.ended_at = time.time()
+        job.started_at = job.started_at or job.ended_at
         if error is None:
             job.status, job.progress = "done", 100.0
-        else:
-            job.status, job.error = "error", error
-        return self._take_note(job)
-
-    def _take_note(self, job: Job) -> bytes | None:
-        if job.started_at is None:
-            job.started_at = time.time()
-        if job.finished:
-            self._finish(job)
-        return None if job.status == "error" else self._encode(job)
-
-    def _finish(self, job: Job) -> None:
-        del self._running[job.request_id]
-        job.ended_at = time.time()
-        if job.status == "error" and job.error is None:
-            job.error = self._errors_rng.choice(_ERRORS)
-        if job.status == "done":
             self._statistics.jobs_done += 1
         else:
+            job.status, job.error = "error", error
             self._statistics.jobs_failed += 1
-        self._finished[job.request_id] = job
-        while len(self._finished) > self._config.keep_finished_jobs:
-            self._finished.popitem(last=False)
+        self._finished[job.request_id] = self._running.pop(job.request_id)
+        if len(self._finished) > _MAX_FINISHED:
+            del self._finished[next(iter(self._finished))]
+        return None if error is not None else self._event(job)
 
-    def _encode(self, job: Job) -> bytes:
-        preview = result_url = None
+    def _event(self, job: Job) -> str:
+        # Upstream's members, in the order of its documentation.
+        data: dict[str, str | None] = {
+            "request_id": job.request_id,
+            "status": job.status,
+            "preview": None,
+            "result_url": None,
+            "progress": f"{job.progress:.2f}",
+        }
         if job.status == "in_progress" and self._config.previews:
-            preview = self._pictures.previews[job.picture][job.stage]
-        elif job.status == "done":
-            result_url = self._addresses.result(job.request_id, time.time())
-        progress = f"{job.progress:.2f}"
-        if not self._config.stamp:
-            update = _Update(job.request_id, job.status, preview, result_url, progress)
-            return msgspec.json.encode(update)
-        now = datetime.now(UTC).isoformat(timespec="microseconds")
-        return msgspec.json.encode(
-            _StampedUpdate(
-                job.request_id,
-                job.status,
-                preview,
-                result_url,
-                progress,
-                now.replace("+00:00", "Z"),
-            )
-        )
+            pictures = paint(self._config.preview_bytes)
+            picture = pictures.number_of(job.request_id)
+            data["preview"] = pictures.previews[picture][job.stage]
+        if job.status == "done":
+            data["result_url"] = self._addresses.result(job.request_id)
+        if self._config.stamp:
+            data["sandbox_emitted_at"] = iso_time(time.time())
+        return msgspec.json.encode(data).decode()

@@ -1,20 +1,22 @@
 """
-The Pusher endpoint at `/app/{key}`, with soketi's habits.
+The Pusher endpoint at `/app/{key}`: protocol 7 as soketi 1.6.1 speaks it.
 
-A connection has a reader and a writer; what it is sent waits in a queue with an end,
-and past that end frames are dropped silently, as soketi does to slow readers. Messages
-are built in `frames`.
+A connection has a reader and a writer. What it is sent waits in a bounded queue, and
+beyond the bound messages are dropped silently, as soketi does to slow readers.
 """
 
 from __future__ import annotations
 
 import math
 import random
+import re
 import socket
 import struct
-from collections import deque
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Literal
 
+import msgspec
 import structlog
 import trio
 from starlette.types import Scope
@@ -25,241 +27,146 @@ from wsproto.events import (
     BytesMessage,
     CloseConnection,
     Ping,
+    RejectConnection,
     TextMessage,
 )
 from wsproto.utilities import LocalProtocolError, RemoteProtocolError
 
-from bridge.sandbox import frames
-from bridge.sandbox.config import SandboxConfig, Statistics, equal
+from bridge.sandbox.config import EVENT_NAME, SandboxConfig, Statistics, equal
+from bridge.sandbox.simulation import Emission
 
 
-__all__ = [
-    "LINGER_SECONDS",
-    "Channels",
-    "Connection",
-    "Endpoint",
-    "Refusal",
-    "SocketFaults",
-    "Subscriber",
-    "reset_when_closed",
-]
+__all__ = ["Endpoint", "Refusal"]
 
-
-class Subscriber(Protocol):
-    """One connection, as far as channels know it."""
-
-    socket_id: str
-
-    def offer(self, frame: bytes) -> None:
-        """Take a frame to send, or drop it: never wait, never raise."""
-
-
-class Channels:
-    """The channels of the sandbox's own endpoint; empty ones are forgotten."""
-
-    def __init__(self) -> None:
-        self._subscribers: dict[str, dict[str, Subscriber]] = {}
-        self._changed = trio.Event()
-
-    def subscribe(self, channel: str, subscriber: Subscriber) -> None:
-        """Add a subscriber; adding it again changes nothing."""
-        self._subscribers.setdefault(channel, {})[subscriber.socket_id] = subscriber
-        self._changed.set()
-        self._changed = trio.Event()
-
-    def unsubscribe(self, channel: str, subscriber: Subscriber) -> None:
-        """Remove a subscriber if it is there."""
-        subscribers = self._subscribers.get(channel, {})
-        subscribers.pop(subscriber.socket_id, None)
-        if not subscribers:
-            self._subscribers.pop(channel, None)
-
-    def count(self, channel: str) -> int:
-        """Say how many are subscribed."""
-        return len(self._subscribers.get(channel, ()))
-
-    def publish(self, channel: str, frame: bytes, *, exclude: str | None = None) -> int:
-        """
-        Offer a frame to every subscriber of a channel.
-
-        Args:
-            channel: The channel's name.
-            frame: The event, ready for the wire.
-            exclude: The socket id of the publisher, who doesn't get it.
-
-        Returns:
-            To how many it was offered.
-        """
-        offered = 0
-        for socket_id, subscriber in self._subscribers.get(channel, {}).items():
-            if socket_id != exclude:
-                subscriber.offer(frame)
-                offered += 1
-        return offered
-
-    async def wait_for_subscriber(self, channel: str) -> None:
-        """Return when the channel has a subscriber: no deadline, it may never."""
-        while not self.count(channel):
-            await self._changed.wait()
-
-
-# How a new connection is turned away: the upgrade is answered with 503, the
-# connection is reset, or `pusher:error` 4200 follows the upgrade.
+# How a new connection is refused: the upgrade is answered with 503, the connection is
+# reset, or `pusher:error` 4200 follows the upgrade.
 Refusal = Literal["http", "reset", "error"]
 
-
-class SocketFaults:
-    """Whether new WebSocket connections are turned away."""
-
-    def __init__(self) -> None:
-        self._until = -math.inf
-        self._by: Refusal = "http"
-
-    def refuse(self, seconds: float, by: Refusal) -> None:
-        """Turn away for so long from now on; 0 ends it."""
-        self._until, self._by = trio.current_time() + seconds, by
-
-    def refusal(self) -> Refusal | None:
-        """Say how a connection that comes now is turned away; None lets it in."""
-        return self._by if trio.current_time() < self._until else None
-
-
-# soketi ends a connection to which it has sent no message for so long; what the
+# soketi's default: a client must send something within this time.
+_ACTIVITY_SECONDS = 30
+# soketi closes a connection to which it has sent no message for this long; what the
 # client sends doesn't count (measured with 1.6.1).
 _IDLE_SECONDS = 120.0
 # uWebSockets' maxBackpressure in soketi.
 _MAX_QUEUED_BYTES = 1024 * 1024
-# No client of this protocol has more to say: an authorised subscription is 200
-# bytes, a client event 10 KB.
+# No client of this protocol sends more: an authorized subscription has 200 bytes, a
+# client event 10 KB.
 _MAX_MESSAGE_BYTES = 1024 * 1024
-# How long a closed connection waits for the other side's end.
-LINGER_SECONDS = 2.0
-# Small enough that the queue's length is true, large enough to save calls.
-_WRITE_BYTES = 64 * 1024
-_READ_BYTES = 64 * 1024
+# How long a closed connection waits for the client to end it.
+_LINGER_SECONDS = 2.0
+_CHUNK_BYTES = 64 * 1024
 
-_NO_BODY = b"Content-Length: 0\r\nConnection: close\r\n\r\n"
-_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\n" + _NO_BODY
-# What a proxy says while the server behind it is away.
-_UNAVAILABLE = b"HTTP/1.1 503 Service Unavailable\r\n" + _NO_BODY
+# The characters that Pusher allows, and soketi's eventLimits.maxNameLength.
+_CHANNEL_NAME = re.compile(r"[-a-zA-Z0-9_=@,.;]{1,200}")
+
+_RESTART = "Server closed. Please reconnect shortly."
+
+# Ends without a close frame.
+_ENDS = (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
 
 _log = structlog.get_logger("bridge.sandbox")
 
 
-class Connection:
-    """
-    One client's connection.
+class _Message(msgspec.Struct):
+    # In soketi's order; what is unset is left out.
+    event: str
+    channel: str | msgspec.UnsetType | None = msgspec.UNSET
+    data: Any = msgspec.UNSET
 
-    Attributes:
-        socket_id: Two numbers, as soketi makes them.
-    """
+
+def _encode(
+    event: str, data: object, channel: str | msgspec.UnsetType | None = msgspec.UNSET
+) -> str:
+    return msgspec.json.encode(_Message(event, channel, data)).decode()
+
+
+class _Connection:
+    """One client's connection, from the upgrade to its end."""
 
     def __init__(
         self,
         stream: trio.abc.HalfCloseableStream,
         config: SandboxConfig,
-        channels: Channels,
         statistics: Statistics,
+        subscribed: trio.Event,
     ) -> None:
-        self.socket_id = f"{random.randrange(10**10)}.{random.randrange(10**10)}"
+        self.channels: set[str] = set()
+        # Two numbers, as soketi makes them.
+        self._socket_id = f"{random.randrange(10**10)}.{random.randrange(10**10)}"
         self._stream = stream
         self._config = config
-        self._channels = channels
         self._statistics = statistics
+        self._subscribed = subscribed
         self._websocket = WSConnection(ConnectionType.SERVER)
-        self._parts = bytearray()
-        self._subscriptions: set[str] = set()
-        self._queue: deque[bytes] = deque()
-        self._queued_bytes = 0
+        self._received = bytearray()
+        self._queue = bytearray()
         self._wake = trio.Event()
         self._closing = False
-        self._dropping = False
         self._idle_at = trio.current_time() + _IDLE_SECONDS
         self._scope = trio.CancelScope()
 
-    async def accept(
-        self, scope: Scope, data: bytes, *, is_allowed: bool = True
-    ) -> str | None:
-        """
-        Accept the upgrade; at another path, or what is no upgrade, gets 404.
-
-        Returns:
-            The app key that was asked for, or None if there is no connection.
-        """
-        key = scope["path"].removeprefix("/app/")
-        if not scope["path"].startswith("/app/") or not key or "/" in key:
-            await self._turn_away(_NOT_FOUND)
-            return None
-        if not is_allowed:
-            await self._turn_away(_UNAVAILABLE)
-            return None
+    def accept(self, scope: Scope, data: bytes, refused: int | None) -> bool:
+        """Answer the upgrade, or refuse it with a status."""
+        websocket = self._websocket
+        answer: AcceptConnection | RejectConnection = AcceptConnection()
+        if refused is not None:
+            answer = RejectConnection(status_code=refused)
         try:
             path = scope["raw_path"].decode()
-            self._websocket.initiate_upgrade_connection(scope["headers"], path)
-            list(self._websocket.events())
-            # Without extensions: soketi agrees on no compression either.
-            await self._stream.send_all(self._websocket.send(AcceptConnection()))
-            self._websocket.receive_data(data)
+            websocket.initiate_upgrade_connection(scope["headers"], path)
         except RemoteProtocolError:
-            await self._turn_away(_NOT_FOUND)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        else:
-            return str(key)
-        return None
+            answer = RejectConnection(status_code=400)
+        # Without extensions: soketi agrees on no compression either.
+        self._queue += websocket.send(answer)
+        if isinstance(answer, AcceptConnection):
+            list(websocket.events())  # the request
+            websocket.receive_data(data)
+            return True
+        self._closing = True
+        return False
 
-    async def _turn_away(self, answer: bytes) -> None:
-        try:
-            await self._stream.send_all(answer)
-            await self._stream.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
+    def greet(self) -> None:
+        """Send the first message of a connection; its `data` is a JSON string."""
+        about = {"socket_id": self._socket_id, "activity_timeout": _ACTIVITY_SECONDS}
+        text = msgspec.json.encode(about).decode()
+        self.offer(_encode("pusher:connection_established", text))
 
-    def offer(self, frame: bytes) -> None:
+    def offer(self, text: str) -> None:
         """Queue a message, or drop and count it if the client reads too slowly."""
         self._idle_at = trio.current_time() + _IDLE_SECONDS
-        self._enqueue(frame)
-
-    def _enqueue(self, frame: bytes) -> None:
         if self._closing:
             return
-        if self._queued_bytes > _MAX_QUEUED_BYTES:
+        if len(self._queue) <= _MAX_QUEUED_BYTES:
+            self._enqueue(self._websocket.send(TextMessage(text)))
+        else:
             self._statistics.frames_dropped += 1
-            self._statistics.bytes_dropped += len(frame)
-            if not self._dropping:
-                self._dropping = True
-                _log.warning("sandbox.slow_reader", socket_id=self.socket_id)
-            return
-        self._queue.append(frame)
-        self._queued_bytes += len(frame)
+            self._statistics.bytes_dropped += len(text)
+
+    def _enqueue(self, data: bytes) -> None:
+        self._queue += data
         self._wake.set()
 
     def refuse(self, code: int, message: str) -> None:
         """Send `pusher:error`, then close with its code."""
-        self.offer(frames.error(code, message))
+        # soketi's `data` is an object here, not a string.
+        self.offer(_encode("pusher:error", {"code": code, "message": message}))
         self.close(code)
 
     def close(self, code: int) -> None:
         """Close once everything queued is sent; soketi gives no reason."""
-        if self._closing:
-            return
-        try:
-            frame = self._websocket.send(CloseConnection(code=code, reason=""))
-        except LocalProtocolError:
-            frame = b""  # The client has closed already.
-        self._finish(frame)
+        if not self._closing:
+            self._finish(CloseConnection(code=code, reason=""))
+
+    def _finish(self, close: CloseConnection) -> None:
+        self._closing = True
+        with suppress(LocalProtocolError):  # The client has closed already.
+            self._enqueue(self._websocket.send(close))
 
     def reset(self) -> None:
-        """End it by a TCP reset: what is queued or under way is lost."""
-        reset_when_closed(self._stream)
+        """End it by a TCP reset: what is queued or in flight is lost."""
+        _reset_when_closed(self._stream)
         self._closing = True
         self._scope.cancel()
-
-    def _finish(self, frame: bytes) -> None:
-        self._queue.append(frame)
-        self._queued_bytes += len(frame)
-        self._closing = True
-        self._wake.set()
 
     async def run(self) -> None:
         """Read and write until either side has ended the connection."""
@@ -270,198 +177,197 @@ class Connection:
                     await self._read()
                     self._scope.cancel()
         finally:
-            for channel in tuple(self._subscriptions):
-                self._leave(channel)
+            self._statistics.subscriptions -= len(self.channels)
 
     async def _write(self) -> None:
-        try:
+        with suppress(*_ENDS):
             while True:
-                batch = self._next_batch()
-                if batch:
-                    # A reader that takes nothing for so long is gone; soketi ends
+                self._wake = trio.Event()
+                while self._queue:
+                    chunk = bytes(self._queue[:_CHUNK_BYTES])
+                    # A client that reads nothing for this long is gone; soketi ends
                     # it without a close frame as well.
                     with trio.fail_after(_IDLE_SECONDS):
-                        await self._stream.send_all(batch)
-                    self._queued_bytes -= len(batch)
-                elif self._closing:
-                    await self._stream.send_eof()
-                    await trio.sleep(LINGER_SECONDS)
-                    return
-                elif trio.current_time() >= self._idle_at:
+                        await self._stream.send_all(chunk)
+                    del self._queue[: len(chunk)]
+                if self._closing:
+                    break
+                with trio.move_on_at(self._idle_at):
+                    await self._wake.wait()
+                if trio.current_time() >= self._idle_at:
                     self.close(4201)
-                else:
-                    self._wake = trio.Event()
-                    with trio.move_on_at(self._idle_at):
-                        await self._wake.wait()
-        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
-            pass  # The client is gone: nobody is left to tell.
-        finally:
-            self._scope.cancel()
-
-    def _next_batch(self) -> bytes:
-        batch: list[bytes] = []
-        size = 0
-        while self._queue and (not batch or size + len(self._queue[0]) < _WRITE_BYTES):
-            batch.append(self._queue.popleft())
-            size += len(batch[-1])
-        return b"".join(batch)
+            await self._stream.send_eof()
+            await trio.sleep(_LINGER_SECONDS)
+        self._scope.cancel()
 
     async def _read(self) -> None:
-        if not self._take_events():
-            return
-        try:
-            while data := await self._stream.receive_some(_READ_BYTES):
+        with suppress(*_ENDS):
+            while self._closing or self._take_events():
+                data = await self._stream.receive_some(_CHUNK_BYTES)
+                if not data:
+                    return
                 if not self._closing:
                     self._websocket.receive_data(bytes(data))
-                    if not self._take_events():
-                        return
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # An end without close frame is an end too.
 
     def _take_events(self) -> bool:
-        # False once the connection must end at once, without a close frame.
+        """Handle what was received; False if the connection must end at once."""
         for event in self._websocket.events():
             if isinstance(event, TextMessage | BytesMessage):
                 self._take_part(event)
             elif isinstance(event, Ping):
-                # No message of Pusher's: the idle clock runs on.
+                # Not a message of the protocol: the connection stays idle.
                 self._enqueue(self._websocket.send(event.response()))
             elif isinstance(event, CloseConnection):
                 if self._websocket.state is not ConnectionState.REMOTE_CLOSING:
-                    return False  # A broken frame, text that is no UTF-8.
-                self._finish(self._websocket.send(event.response()))
+                    return False  # A broken frame, or text that isn't UTF-8.
+                self._finish(event.response())
             if self._closing:
                 break
         return True
 
     def _take_part(self, event: TextMessage | BytesMessage) -> None:
         data = event.data
-        self._parts += data.encode() if isinstance(data, str) else data
-        if len(self._parts) > _MAX_MESSAGE_BYTES:
+        self._received += data.encode() if isinstance(data, str) else data
+        if len(self._received) > _MAX_MESSAGE_BYTES:
             self.close(1009)
         elif event.message_finished:
-            text = self._parts.decode("utf-8", "replace")
-            self._parts.clear()
-            self._handle(text)
+            # soketi ignores what it can't read.
+            with suppress(msgspec.DecodeError, RecursionError, UnicodeError):
+                self._handle(msgspec.json.decode(self._received, type=_Message))
+            self._received.clear()
 
-    def _handle(self, text: str) -> None:
-        message = frames.parse(text)
-        if message is None:
-            return
+    def _handle(self, message: _Message) -> None:
         data = message.data if isinstance(message.data, dict) else {}
         channel = data.get("channel")
         if message.event == "pusher:ping":
-            self.offer(frames.pong())
+            self.offer(_encode("pusher:pong", {}))
         elif message.event == "pusher:subscribe" and isinstance(channel, str):
             self._subscribe(channel, data.get("auth"))
         elif message.event == "pusher:unsubscribe" and isinstance(channel, str):
-            self._leave(channel)
+            self._statistics.subscriptions -= channel in self.channels
+            self.channels.discard(channel)
         elif message.event.startswith("client-"):
             text = "The app does not have client messaging enabled."
-            self.offer(frames.error(4301, text, channel=message.channel))
+            error = {"code": 4301, "message": text}
+            self.offer(_encode("pusher:error", error, message.channel))
 
     def _subscribe(self, channel: str, auth: object) -> None:
-        fault = frames.channel_name_fault(channel)
+        fault = self._fault(channel, auth)
         if fault is not None:
-            self.offer(frames.subscription_error(channel, fault))
-        elif not self._may_subscribe(channel, auth):
             _log.warning("sandbox.subscription_refused", channel=channel)
-            self.offer(frames.unauthorized(channel))
-        else:
-            if channel not in self._subscriptions:
-                self._subscriptions.add(channel)
-                self._statistics.subscriptions += 1
-                _log.info(
-                    "sandbox.subscribed", socket_id=self.socket_id, channel=channel
-                )
-            # Again for a channel that it has already: soketi answers each time.
-            self.offer(frames.subscription_succeeded(channel))
-            self._channels.subscribe(channel, self)
+            self.offer(_encode("pusher:subscription_error", fault, channel))
+            return
+        if channel not in self.channels:
+            self.channels.add(channel)
+            self._statistics.subscriptions += 1
+            _log.info("sandbox.subscribed", socket_id=self._socket_id, channel=channel)
+        # For one that it has already: soketi answers each time, without `data`.
+        succeeded = "pusher_internal:subscription_succeeded"
+        self.offer(_encode(succeeded, msgspec.UNSET, channel))
+        if channel == self._config.channel:
+            self._subscribed.set()
 
-    def _may_subscribe(self, channel: str, auth: object) -> bool:
-        if channel.startswith("presence-"):
-            return False  # dryAPI has none.
-        if not channel.startswith("private-"):
-            return True
-        expected = self._config.app.channel_auth(self.socket_id, channel)
-        return isinstance(auth, str) and equal(auth, expected)
+    def _fault(self, channel: str, auth: object) -> dict[str, Any] | None:
+        """Say why a subscription is refused, as soketi does."""
+        if not _CHANNEL_NAME.fullmatch(channel):
+            return {"error": "The channel name is not allowed.", "status": 4009}
+        if not channel.startswith(("private-", "presence-")):
+            return None
+        expected = self._config.app.channel_auth(self._socket_id, channel)
+        # dryAPI has no presence channels.
+        is_private = channel.startswith("private-")
+        if is_private and isinstance(auth, str) and equal(auth, expected):
+            return None
+        text = "The connection is unauthorized."
+        return {"type": "AuthError", "error": text, "status": 401}
 
-    def _leave(self, channel: str) -> None:
-        if channel in self._subscriptions:
-            self._subscriptions.discard(channel)
-            self._statistics.subscriptions -= 1
-            self._channels.unsubscribe(channel, self)
 
-
-def reset_when_closed(stream: trio.abc.HalfCloseableStream) -> None:
-    """Let a stream's close be a TCP reset."""
-    # Tests' streams in memory have no socket; their end is an end all the same.
+def _reset_when_closed(stream: trio.abc.HalfCloseableStream) -> None:
+    # Streams in memory have no socket.
     if isinstance(stream, trio.SocketStream):
         # On, and no seconds to linger: the kernel sends a reset.
         linger = struct.pack("ii", 1, 0)
         stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
 
 
-# uWebSockets gives a request this long to arrive.
-_HANDSHAKE_SECONDS = 10.0
-
-
 class Endpoint:
-    """
-    Every connection at `/app/{key}`.
+    """All connections at `/app/{key}`; it publishes the simulation's events to them."""
 
-    Attributes:
-        faults: Whether new ones are turned away.
-    """
-
-    def __init__(
-        self, config: SandboxConfig, channels: Channels, statistics: Statistics
-    ) -> None:
-        self.faults = SocketFaults()
+    def __init__(self, config: SandboxConfig, statistics: Statistics) -> None:
         self._config = config
-        self._channels = channels
         self._statistics = statistics
-        self._connections: set[Connection] = set()
+        self._connections: set[_Connection] = set()
+        self._subscribed = trio.Event()
+        self._refusal: Refusal = "http"
+        self._refuses_until = -math.inf
         self._stopping = False
         self._gone = trio.Event()
+
+    async def wait_for_subscriber(self) -> None:
+        """Wait until the channel has had a subscriber: no deadline, it may never."""
+        await self._subscribed.wait()
+
+    async def publish(self, emissions: Sequence[Emission]) -> None:
+        """Offer events to the channel's subscribers."""
+        channel = self._config.channel
+        for emission in emissions:
+            text = _encode(EVENT_NAME, emission.data, channel)
+            for connection in self._connections:
+                if channel in connection.channels:
+                    connection.offer(text)
+            self._statistics.accepted(emission.status)
+        # The connections' writers run now, before their queues grow long.
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """Return: there is no other server."""
 
     async def serve(self, scope: Scope, stream: trio.abc.Stream, data: bytes) -> None:
         """Serve one client to its end; see `bridge.http.server.Upgrade`."""
         assert isinstance(stream, trio.abc.HalfCloseableStream)
-        refusal = self.faults.refusal()
-        self._statistics.connections_refused += refusal is not None
+        statistics = self._statistics
+        is_refused = trio.current_time() < self._refuses_until
+        refusal = self._refusal if is_refused else None
+        statistics.connections_refused += is_refused
         if refusal == "reset":
-            reset_when_closed(stream)
+            _reset_when_closed(stream)
             return
-        connection = Connection(stream, self._config, self._channels, self._statistics)
-        with trio.move_on_after(_HANDSHAKE_SECONDS) as patience:
-            path = await connection.accept(scope, data, is_allowed=refusal != "http")
-        if patience.cancelled_caught or path is None:
+        connection = _Connection(stream, self._config, statistics, self._subscribed)
+        key = scope["path"].removeprefix("/app/")
+        status = 503 if refusal == "http" else None
+        if not scope["path"].startswith("/app/") or not key or "/" in key:
+            status = 404
+        if not connection.accept(scope, data, status):
+            await connection.run()
             return
         self._connections.add(connection)
-        self._statistics.connections += 1
-        self._statistics.connections_total += 1
+        statistics.connections += 1
+        statistics.connections_total += 1
         try:
-            if self._stopping or refusal is not None:
-                connection.refuse(4200, "Server closed. Please reconnect shortly.")
-            elif path != self._config.app_key:
-                connection.refuse(4001, f"App key {path} does not exist.")
+            if self._stopping or is_refused:
+                connection.refuse(4200, _RESTART)
+            elif key != self._config.app_key:
+                connection.refuse(4001, f"App key {key} does not exist.")
             else:
-                connection.offer(frames.established(connection.socket_id))
+                connection.greet()
             await connection.run()
         finally:
-            self._statistics.connections -= 1
-            self._connections.discard(connection)
-            self._check_gone()
+            statistics.connections -= 1
+            self._connections.remove(connection)
+            if not self._connections:
+                self._gone.set()
+
+    def refuse(self, seconds: float, by: Refusal) -> None:
+        """Refuse new connections from now on; 0 seconds ends it."""
+        self._refuses_until, self._refusal = trio.current_time() + seconds, by
 
     def drop(self, code: int | None, message: str | None) -> int:
         """
         End every connection now.
 
         Args:
-            code: What the close frame says; None ends without one, by a reset that
-                loses what is under way.
-            message: What a `pusher:error` before the close frame says; None for none.
+            code: The close frame's code; None resets the connections instead.
+            message: A `pusher:error` before the close frame; None for none.
 
         Returns:
             How many were ended.
@@ -476,14 +382,10 @@ class Endpoint:
         return len(self._connections)
 
     async def stop(self) -> None:
-        """Send every client away with 4200 and wait until they are gone."""
+        """Close every connection as soketi does on SIGTERM, and wait for their end."""
         self._stopping = True
-        for connection in self._connections:
-            connection.refuse(4200, "Server closed. Please reconnect shortly.")
-        self._check_gone()
-        with trio.move_on_after(LINGER_SECONDS):
-            await self._gone.wait()
-
-    def _check_gone(self) -> None:
-        if self._stopping and not self._connections:
-            self._gone.set()
+        self._gone = trio.Event()
+        self.drop(4200, _RESTART)
+        with trio.move_on_after(_LINGER_SECONDS):
+            if self._connections:
+                await self._gone.wait()

@@ -1,46 +1,44 @@
 """
-Every setting: its name, type, unit, default, reason and where a value came from.
+Every setting: its name, type, unit, default, help, and where a value came from.
 
-This is the one source for the command line's help, `bridge config show`, the
-documentation and the chart's schema. `model`, `sections` and `kafka` hold the
-values' shapes, `catalogue` describes them, `layers` reads flags, environment and file,
-`checks`, `sign_in` and `exposure` judge values, `loading` puts them together into
-`findings` and `secret` keeps what must not be seen; `exchanged` opens files that are
-replaced while the bridge runs. Several accounts are shaped in `accounts` and read in
-`listing`. Nothing here starts, connects or writes anything.
+This is the only source of the command line's help, `bridge config`, the documentation
+and the chart's schema. `model` and `kafka` declare the settings, `catalog` lists them,
+`sources` reads flags, environment and file, `checks` finds contradictions, `loading`
+puts everything together.
 """
 
 from __future__ import annotations
 
-from bridge.settings.accounts import Account, AccountSettings
-from bridge.settings.addresses import split_address
-from bridge.settings.board import BoardSettings
-from bridge.settings.catalogue import Kind, SettingDescription, describe
-from bridge.settings.exchanged import Signature, require_regular, signature
-from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
-from bridge.settings.healing import ReconciliationSettings, WebhookSettings
+from bridge.settings.catalog import Kind, Setting, account_settings, all_settings
+from bridge.settings.files import Signature, require_regular, signature
 from bridge.settings.kafka import KafkaSettings
-from bridge.settings.layers import Source, SourceKind
 from bridge.settings.loading import (
+    EffectiveSetting,
+    Inspection,
+    Loaded,
+    Scope,
     inspect,
     load,
-    load_for_board,
-    load_for_reading,
-    load_for_replaying,
 )
-from bridge.settings.model import Settings
-from bridge.settings.schema_registry import SchemaRegistrySettings
-from bridge.settings.secret import Secret
-from bridge.settings.sections import (
+from bridge.settings.metadata import split_address, split_extensions
+from bridge.settings.model import (
+    Account,
+    AccountSettings,
+    BoardSettings,
     LimitSettings,
     LogSettings,
     OperationsSettings,
     OutboxSettings,
     PusherSettings,
+    ReconciliationSettings,
+    SchemaRegistrySettings,
+    Settings,
     TopicSettings,
+    TracingSettings,
+    WebhookSettings,
 )
-from bridge.settings.sign_in import split_extensions
-from bridge.settings.tracing import TracingSettings
+from bridge.settings.secret import Secret
+from bridge.settings.sources import Source, SourceKind
 
 
 __all__ = [
@@ -59,8 +57,9 @@ __all__ = [
     "PusherSettings",
     "ReconciliationSettings",
     "SchemaRegistrySettings",
+    "Scope",
     "Secret",
-    "SettingDescription",
+    "Setting",
     "Settings",
     "Signature",
     "Source",
@@ -68,12 +67,10 @@ __all__ = [
     "TopicSettings",
     "TracingSettings",
     "WebhookSettings",
-    "describe",
+    "account_settings",
+    "all_settings",
     "inspect",
     "load",
-    "load_for_board",
-    "load_for_reading",
-    "load_for_replaying",
     "require_regular",
     "signature",
     "split_address",

@@ -1,147 +1,54 @@
 """
-What types can't say: addresses, files, and settings that must fit each other.
+Values that are right by themselves and wrong together, and files that can't be read.
 
-Each check looks at finished values and gives the setting that is wrong with
-what is wrong. It neither knows where a value came from nor prints anything. How
-the bridge signs in to Kafka is judged in `sign_in`, what it would send in the clear in
-`exposure`.
+Each check gets the values by path, without those that were wrong already, and gives
+the path of the setting to change with the end of a sentence that begins with its names.
 """
 
 from __future__ import annotations
 
-import re
+import ipaddress
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
-from bridge.settings.addresses import split_address
-from bridge.settings.exchanged import open_regular
-from bridge.settings.exposure import exposed_credentials
-from bridge.settings.sign_in import (
-    is_extension_list,
-    is_region,
-    sign_in_problems,
-    tls_problems,
-)
+from bridge.settings.catalog import by_path
+from bridge.settings.files import require_regular
+from bridge.settings.metadata import split_address
 
 
-__all__ = ["ACCEPTS", "contradictions", "is_api_token"]
+__all__ = ["cleartext_warnings", "contradictions", "is_this_machine"]
 
-Values = Mapping[str, Any]
+_Values = Mapping[str, Any]
+_Found = Iterator[tuple[str, str]]
 
 # Kafka's Topic.MAX_NAME_LENGTH.
-_LONGEST_TOPIC = 249
-# Visible ASCII: what may follow "Bearer " in a header (RFC 9110, section 5.5).
-_API_TOKEN = re.compile(r"[\x21-\x7e]+")
+_LONGEST_TOPIC: Final = 249
 
 
-def is_api_token(text: str) -> bool:
-    """Whether a text can stand in an Authorization header."""
-    return _API_TOKEN.fullmatch(text) is not None
-
-
-def _is_secret_list(text: str) -> bool:
-    # HMAC takes any bytes; what can't be typed was not copied whole.
-    parts = text.split()
-    return bool(parts) and all(part.isascii() and part.isprintable() for part in parts)
-
-
-def _is_url(*schemes: str) -> Callable[[str], bool]:
-    def accepts(text: str) -> bool:
-        # urlsplit drops tabs and line ends without a word.
-        if any(character.isspace() for character in text):
-            return False
-        try:
-            parts = urllib.parse.urlsplit(text)
-            port = parts.port
-        except ValueError:
-            return False
-        return (
-            parts.scheme in schemes
-            and bool(parts.hostname)
-            # Credentials in a URL would end up in logs.
-            and "@" not in parts.netloc
-            and port != 0
-            and not parts.query
-            and not parts.fragment
-        )
-
-    return accepts
-
-
-def _is_address(text: str) -> bool:
-    try:
-        split_address(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_server_list(text: str) -> bool:
-    try:
-        return all(split_address(part.strip())[1] > 0 for part in text.split(","))
-    except ValueError:
-        return False
-
-
-def _is_host_list(text: str) -> bool:
-    # A port would never be met: what a browser adds is taken off.
-    try:
-        return all(split_address(f"{part.strip()}:80") for part in text.split(","))
-    except ValueError:
-        return False
-
-
-# What a text must fulfil beyond its pattern, by path.
-ACCEPTS: Mapping[str, Callable[[str], bool]] = {
-    "api_url": _is_url("https", "http"),
-    "pusher.url": _is_url("wss", "ws"),
-    "kafka.bootstrap_servers": _is_server_list,
-    "kafka.sasl_oauth_token_url": _is_url("https", "http"),
-    "kafka.sasl_oauth_extensions": is_extension_list,
-    "kafka.sasl_aws_region": is_region,
-    "schema_registry.url": _is_url("https", "http"),
-    "operations.listen": _is_address,
-    "operations.hosts": _is_host_list,
-    "board.listen": _is_address,
-    "board.hosts": _is_host_list,
-    "webhook.listen": _is_address,
-    "webhook.secret": _is_secret_list,
-    # That of an account in a list.
-    "webhook_secret": _is_secret_list,
-    "api_token": is_api_token,
-}
-
-
-def contradictions(values: Values) -> Iterator[tuple[str, str]]:
-    """
-    Find settings that are fine alone and wrong together.
-
-    Args:
-        values: Every value by path; those that were wrong already are left out.
-
-    Yields:
-        The path of a setting, and a sentence's end that follows its names.
-    """
+def contradictions(values: _Values) -> _Found:
+    """Find settings that are right by themselves and wrong together."""
     yield from _topics(values)
-    yield from sign_in_problems(values)
-    yield from tls_problems(values)
-    yield from exposed_credentials(values)
+    yield from _authentication(values)
+    yield from _tls(values)
+    yield from _cleartext_credentials(values)
     yield from _files(values)
     yield from _registry(values)
     yield from _webhook(values)
-    first, longest = (
-        values.get("pusher.backoff_initial_seconds"),
-        values.get("pusher.backoff_max_seconds"),
-    )
-    if first is not None and longest is not None and longest < first:
-        yield (
-            "pusher.backoff_max_seconds",
-            f"must be at least pusher.backoff_initial_seconds, which is {first:g}",
-        )
 
 
-def _topics(values: Values) -> Iterator[tuple[str, str]]:
+def _given(values: _Values, *paths: str) -> list[str]:
+    return [path for path in paths if values.get(path) is not None]
+
+
+def _together(values: _Values, one: str, other: str) -> _Found:
+    """Find one of two settings that need each other."""
+    for path, partner in ((one, other), (other, one)):
+        if values.get(path) is not None and values.get(partner, path) is None:
+            yield partner, f"is missing: {path} needs it"
+
+
+def _topics(values: _Values) -> _Found:
     topic = values.get("topic")
     if topic is None:
         return
@@ -154,51 +61,134 @@ def _topics(values: Values) -> Iterator[tuple[str, str]]:
             continue
         name = values[path] or topic + suffix
         if values[path] is None and len(name) > _LONGEST_TOPIC:
-            yield (
-                path,
-                (
-                    f"must be set, because the topic's name with {suffix} would be "
-                    f"longer than the {_LONGEST_TOPIC} characters that Kafka allows"
-                ),
-            )
+            most = f"the {_LONGEST_TOPIC} characters that Kafka allows"
+            yield path, f"must be set: TOPIC{suffix} would be longer than {most}"
         if name in seen:
             yield path, f"must differ from {seen[name]}"
         seen.setdefault(name, path)
 
 
-def _registry(values: Values) -> Iterator[tuple[str, str]]:
+_PASSWORD: Final = ("kafka.sasl_username", "kafka.sasl_password")
+_OAUTH: Final = (
+    "kafka.sasl_oauth_token_url",
+    "kafka.sasl_oauth_client_id",
+    "kafka.sasl_oauth_client_secret",
+)
+
+# What each mechanism needs.
+_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
+    "PLAIN": _PASSWORD,
+    "SCRAM-SHA-256": _PASSWORD,
+    "SCRAM-SHA-512": _PASSWORD,
+    "OAUTHBEARER": _OAUTH,
+    "AWS_MSK_IAM": ("kafka.sasl_aws_region",),
+}
+# What a mechanism may have besides.
+_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
+    "OAUTHBEARER": (
+        "kafka.sasl_oauth_scope",
+        "kafka.sasl_oauth_audience",
+        "kafka.sasl_oauth_extensions",
+        "kafka.sasl_oauth_ca_file",
+    )
+}
+# The mechanisms that use a setting.
+_MECHANISMS: Final[Mapping[str, list[str]]] = {
+    path: [
+        name
+        for name, needed in _NEEDED.items()
+        if path in (*needed, *_OPTIONAL.get(name, ()))
+    ]
+    for paths in (*_NEEDED.values(), *_OPTIONAL.values())
+    for path in paths
+}
+
+
+def _authentication(values: _Values) -> _Found:
+    """Find what the SASL mechanism lacks, and what it doesn't use."""
+    protocol = values.get("kafka.security_protocol")
+    if protocol is None or "kafka.sasl_mechanism" not in values:
+        return
+    mechanism = values["kafka.sasl_mechanism"]
+    if not protocol.startswith("SASL_"):
+        for path in _given(values, "kafka.sasl_mechanism", *_MECHANISMS):
+            yield path, _unused(protocol, "SASL_SSL or SASL_PLAINTEXT")
+        return
+    if mechanism is None:
+        path, needs = "kafka.sasl_mechanism", f"kafka.security_protocol {protocol}"
+        yield path, f"is missing: {needs} needs it"
+    for path in _NEEDED.get(mechanism, ()):
+        if values.get(path, path) is None:
+            yield path, f"is missing: kafka.sasl_mechanism {mechanism} needs it"
+    for path in _given(values, *_MECHANISMS):
+        if mechanism and mechanism not in _MECHANISMS[path]:
+            needed = " or ".join(_MECHANISMS[path])
+            setting = "kafka.sasl_mechanism (BRIDGE_KAFKA_SASL_MECHANISM)"
+            yield path, f"is set, but {setting} is {mechanism}: it must be {needed}"
+
+
+def _tls(values: _Values) -> _Found:
+    """Find a certificate without its key or the reverse, and those that TLS lacks."""
+    yield from _together(values, "kafka.ssl_cert_file", "kafka.ssl_key_file")
+    key = ("kafka.ssl_key_file", "kafka.ssl_key_password")
+    if _given(values, *key) == ["kafka.ssl_key_password"]:
+        yield "kafka.ssl_key_password", "is set, but kafka.ssl_key_file is not"
+    protocol = values.get("kafka.security_protocol")
+    if protocol is None or protocol.endswith("SSL"):
+        return
+    files = ("kafka.ssl_ca_file", "kafka.ssl_cert_file", "kafka.ssl_key_file")
+    for path in _given(values, *files):
+        yield path, _unused(protocol, "SSL or SASL_SSL")
+
+
+def _unused(protocol: str, needed: str) -> str:
+    return (
+        "is set, but kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL) is "
+        f"{protocol}: it must be {needed}"
+    )
+
+
+def _files(values: _Values) -> _Found:
+    for path, setting in by_path().items():
+        if setting.form is None or not setting.form.is_file:
+            continue
+        if (name := values.get(path)) is not None:
+            try:
+                require_regular(name)
+            except OSError as error:
+                yield path, f"names a file that can't be read: {error.strerror}"
+
+
+def _registry(values: _Values) -> _Found:
+    names = ("schema_registry.username", "schema_registry.password")
     if "schema_registry.url" not in values:
         return
-    names = ("schema_registry.username", "schema_registry.password")
-    given = {path for path in names if values.get(path) is not None}
     if values["schema_registry.url"] is None:
-        for path in (*names, "schema_registry.ca_file"):
-            if values.get(path) is not None:
-                yield path, "is set, but schema_registry.url is not"
-    elif len(given) == 1:
-        (path,) = set(names) - given
-        if path in values:
-            yield path, f"is missing: {given.pop()} needs it"
+        for path in _given(values, *names, "schema_registry.ca_file"):
+            yield path, "is set, but schema_registry.url is not"
+    else:
+        yield from _together(values, *names)
 
 
-def _webhook(values: Values) -> Iterator[tuple[str, str]]:
-    names = ("webhook.secret", "webhook.tls_cert_file", "webhook.tls_key_file")
-    given = {path for path in names if values.get(path) is not None}
+def _webhook(values: _Values) -> _Found:
+    secrets = [path for path in values if path.endswith("].webhook_secret")]
+    files = ("webhook.tls_cert_file", "webhook.tls_key_file")
     if "webhook.listen" not in values:
         return
     listen = values["webhook.listen"]
     if listen is None:
-        for path in names:
-            if path in given:
-                yield path, "is set, but webhook.listen is not"
+        for path in _given(values, "webhook.secret", *files, *secrets):
+            yield path, "is set, but webhook.listen is not"
         return
-    # It is no value where accounts are listed: each has its own.
-    if "webhook.secret" in values and "webhook.secret" not in given:
+    if secrets and not _given(values, *secrets):
+        yield (
+            "webhook.listen",
+            "is set, but none of the [[accounts]] has a webhook_secret_file",
+        )
+    # It isn't among the values where accounts are listed: each has its own.
+    if "webhook.secret" in values and values["webhook.secret"] is None:
         yield "webhook.secret", "is missing: webhook.listen needs it"
-    pair = set(names[1:])
-    if len(given & pair) == 1 and pair <= values.keys():
-        (path,) = pair - given
-        yield path, f"is missing: {(given & pair).pop()} needs it"
+    yield from _together(values, *files)
     operations = values.get("operations.listen")
     if operations is not None and _is_same_port(listen, operations):
         yield "webhook.listen", f"must differ from operations.listen, {operations}"
@@ -209,28 +199,111 @@ def _is_same_port(one: str, other: str) -> bool:
     (host, port), (other_host, other_port) = split_address(one), split_address(other)
     everywhere = {"0.0.0.0", "::"}  # noqa: S104 - nothing is bound
     return (
-        # The system chooses for each.
+        # With 0 the system chooses for each.
         port == other_port != 0
         and (host == other_host or not everywhere.isdisjoint((host, other_host)))
     )
 
 
-def _files(values: Values) -> Iterator[tuple[str, str]]:
-    for path in (
-        "pusher.ca_file",
-        "schema_registry.ca_file",
-        "kafka.ssl_ca_file",
-        "kafka.ssl_cert_file",
-        "kafka.ssl_key_file",
-        "kafka.sasl_oauth_ca_file",
-        "webhook.tls_cert_file",
-        "webhook.tls_key_file",
-    ):
-        name = values.get(path)
-        if name is None:
-            continue
-        try:
-            with open_regular(name) as file:
-                file.read(1)
-        except OSError as error:
-            yield path, f"names a file that can't be read: {error.strerror}"
+# -- Cleartext -----------------------------------------------------------------------
+# A cluster's own network may do without TLS, so an unencrypted connection is a warning.
+# A password or a token on one can be read by every machine on the path, and is an error
+# unless `allow_cleartext_credentials` is set. SCRAM doesn't send its password.
+
+# What a mechanism sends that another client could sign in with.
+_SENT: Final = {
+    "PLAIN": "password",
+    "OAUTHBEARER": "token",
+    "AWS_MSK_IAM": "signed request",
+}
+_URLS: Final = (
+    "api_url",
+    "pusher.url",
+    "kafka.sasl_oauth_token_url",
+    "schema_registry.url",
+)
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether a host is this machine, by its name only: nothing is looked up."""
+    name = host.rstrip(".").lower()
+    if name == "localhost" or name.endswith(".localhost"):  # RFC 6761, section 6.3
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def cleartext_warnings(values: _Values) -> _Found:
+    """Find unencrypted connections to other machines."""
+    protocol = values.get("kafka.security_protocol") or ""
+    host = _broker(values)
+    if protocol.endswith("PLAINTEXT") and host is not None:
+        secure = "SASL_SSL" if protocol.startswith("SASL_") else "SSL"
+        yield "kafka.security_protocol", _readable(protocol, host, secure)
+    for path in _URLS:
+        host = _plain_host(values.get(path))
+        if host is not None:
+            scheme = urllib.parse.urlsplit(values[path]).scheme
+            yield path, _readable(f"{scheme}://", host, f"{scheme}s://")
+
+
+def _readable(what: str, host: str, secure: str) -> str:
+    return (
+        f"is {what}: traffic to {host} can be read and changed on its path; {secure} "
+        "encrypts it"
+    )
+
+
+def _cleartext_credentials(values: _Values) -> _Found:
+    """Find secrets that would be sent to another machine without TLS."""
+    if values.get("allow_cleartext_credentials", True):
+        return
+    mechanism, host = values.get("kafka.sasl_mechanism"), _broker(values)
+    protocol = values.get("kafka.security_protocol")
+    if host and mechanism in _SENT and protocol == "SASL_PLAINTEXT":
+        yield (
+            "kafka.security_protocol",
+            _exposed(
+                f"the {_SENT[mechanism]} of {mechanism}",
+                host,
+                "SASL_SSL, or kafka.sasl_mechanism SCRAM-SHA-512",
+            ),
+        )
+    secrets = {
+        "api_url": "the API token",
+        "kafka.sasl_oauth_token_url": "the client secret",
+    }
+    if _given(values, "schema_registry.password"):
+        secrets["schema_registry.url"] = "schema_registry.password"
+    for path, secret in secrets.items():
+        host = _plain_host(values.get(path))
+        if host is not None:
+            yield path, _exposed(secret, host, "https://")
+
+
+def _exposed(secret: str, host: str, instead: str) -> str:
+    return (
+        f"would send {secret} to {host} unencrypted: it must be {instead}; or set "
+        "allow_cleartext_credentials (BRIDGE_ALLOW_CLEARTEXT_CREDENTIALS) to true"
+    )
+
+
+def _broker(values: _Values) -> str | None:
+    """Return the first broker's host that isn't this machine."""
+    servers = values.get("kafka.bootstrap_servers") or ""
+    for part in filter(None, servers.split(",")):
+        host, _ = split_address(part.strip())
+        if not is_this_machine(host):
+            return host
+    return None
+
+
+def _plain_host(url: str | None) -> str | None:
+    """Return the host of a URL without TLS that isn't this machine."""
+    parts = urllib.parse.urlsplit(url or "")
+    host = parts.hostname or ""
+    if parts.scheme not in {"http", "ws"} or is_this_machine(host):
+        return None
+    return host

@@ -1,19 +1,29 @@
-"""
-Kafka's group of settings: where it is, how to sign in, how to write.
-
-Each field carries its whole description in `about`. What goes together
-(security protocol, mechanism, files) is judged in `checks`.
-"""
+"""Kafka's group of settings: where it is, how to sign in, how to write."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from bridge.settings.about import KIB, LARGEST_INT16, LARGEST_INT32, Section, about
+from bridge.settings.metadata import (
+    EXTENSIONS,
+    HOST_PORTS,
+    HTTP_URL,
+    PEM_FILE,
+    REGION,
+    Form,
+    Section,
+    about,
+)
 from bridge.settings.secret import Secret
 
 
 __all__ = ["KafkaSettings"]
+
+_LARGEST_INT16 = 2**15 - 1
+_LARGEST_INT32 = 2**31 - 1
+
+# A password is sometimes put in a name's place.
+_NAME = Form("text that is not empty, without control characters", is_private=True)
 
 
 class KafkaSettings(Section, frozen=True):
@@ -22,10 +32,10 @@ class KafkaSettings(Section, frozen=True):
     bootstrap_servers: Annotated[
         str,
         about(
-            "Brokers to begin with, host:port with commas between",
+            "Bootstrap brokers, host:port with commas between",
+            HOST_PORTS,
             because="Kafka's port on this machine",
-            expected="host:port, or several with commas between",
-            flag="--bootstrap-servers",
+            flags=("--bootstrap-servers", "--bootstrap-server", "-b"),
         ),
     ] = "localhost:9092"
     security_protocol: Annotated[
@@ -38,98 +48,70 @@ class KafkaSettings(Section, frozen=True):
         about("SASL mechanism, with security protocol SASL_*: see docs/security.md"),
     ] = None
     sasl_username: Annotated[
-        str | None, about("SASL user name, for PLAIN and SCRAM")
+        str | None, about("SASL user name, for PLAIN and SCRAM", _NAME)
     ] = None
     sasl_password: Annotated[
-        Secret | None,
-        about("SASL password, for PLAIN and SCRAM", expected="text that is not empty"),
+        Secret | None, about("SASL password, for PLAIN and SCRAM")
     ] = None
     sasl_oauth_token_url: Annotated[
         str | None,
-        about(
-            "Where OAUTHBEARER gets its tokens: the token endpoint of an OIDC provider",
-            expected="a URL that begins with https:// or http:// and names a host",
-        ),
+        about("Token endpoint of the OIDC provider, for OAUTHBEARER", HTTP_URL),
     ] = None
     sasl_oauth_client_id: Annotated[
-        str | None, about("Client id at the token endpoint, for OAUTHBEARER")
+        str | None, about("Client id at the token endpoint, for OAUTHBEARER", _NAME)
     ] = None
     sasl_oauth_client_secret: Annotated[
-        Secret | None,
-        about(
-            "Client secret at the token endpoint, for OAUTHBEARER",
-            expected="text that is not empty",
-        ),
+        Secret | None, about("Client secret at the token endpoint, for OAUTHBEARER")
     ] = None
     sasl_oauth_scope: Annotated[
-        str | None,
-        about("Scopes to ask the token endpoint for, with spaces between"),
+        str | None, about("Scopes to request, with spaces between, for OAUTHBEARER")
     ] = None
     sasl_oauth_audience: Annotated[
-        str | None,
-        about("Audience to ask the token endpoint for, where it wants one named"),
+        str | None, about("Audience to request, for OAUTHBEARER")
     ] = None
     sasl_oauth_extensions: Annotated[
         str | None,
-        about(
-            "SASL extensions that the brokers want beside a token",
-            expected="name=value, several with commas between; names of letters alone",
-        ),
+        about("SASL extensions that the brokers want beside a token", EXTENSIONS),
     ] = None
     sasl_oauth_ca_file: Annotated[
         str | None,
         about(
             "Certificates (PEM) to trust at the token endpoint, instead of the "
             "system's",
-            expected="the path of a PEM file",
+            PEM_FILE,
         ),
     ] = None
     sasl_aws_region: Annotated[
-        str | None,
-        about(
-            "AWS region of the cluster, for AWS_MSK_IAM",
-            expected="the name of an AWS region, eu-west-1 for instance",
-        ),
+        str | None, about("AWS region of the cluster, for AWS_MSK_IAM", REGION)
     ] = None
     ssl_ca_file: Annotated[
         str | None,
-        about(
-            "Certificates (PEM) to trust, instead of the system's",
-            expected="the path of a PEM file",
-        ),
+        about("Certificates (PEM) to trust, instead of the system's", PEM_FILE),
     ] = None
     ssl_cert_file: Annotated[
         str | None,
-        about(
-            "The bridge's own certificate (PEM), for mutual TLS",
-            expected="the path of a PEM file",
-        ),
+        about("The bridge's own certificate (PEM), for mutual TLS", PEM_FILE),
     ] = None
     ssl_key_file: Annotated[
         str | None,
-        about(
-            "Private key (PEM) of the bridge's own certificate",
-            expected="the path of a PEM file",
-        ),
+        about("Private key (PEM) of the bridge's own certificate", PEM_FILE),
     ] = None
-    ssl_key_password: Annotated[
-        Secret | None,
-        about("Password of the private key", expected="text that is not empty"),
-    ] = None
+    ssl_key_password: Annotated[Secret | None, about("Password of the private key")] = (
+        None
+    )
     create_topics: Annotated[
         bool,
         about(
-            "Create missing topics",
-            because="topics belong to whoever runs the cluster",
+            "Create missing topics", because="topics belong to the cluster's operator"
         ),
     ] = False
     partitions: Annotated[
         int,
         about(
             "Partitions of a topic that the bridge creates",
-            because="what the throughput was measured with",
+            because="the number with which throughput was measured",
             ge=1,
-            le=LARGEST_INT32,
+            le=_LARGEST_INT32,
         ),
     ] = 6
     replication_factor: Annotated[
@@ -138,22 +120,23 @@ class KafkaSettings(Section, frozen=True):
             "Replicas of a topic that the bridge creates",
             because="the least that survives one broker with two replicas in sync",
             ge=1,
-            le=LARGEST_INT16,
+            le=_LARGEST_INT16,
         ),
     ] = 3
     compression: Annotated[
         Literal["none", "gzip", "snappy", "lz4", "zstd"],
         about(
             "How batches are compressed",
-            because="previews are JPEGs in base64: see docs/previews.md for what each "
+            because="previews are JPEGs in base64: docs/previews.md shows what each "
             "codec saves",
         ),
     ] = "none"
-    topics_check_seconds: Annotated[
+    metadata_max_age_seconds: Annotated[
         float,
         about(
-            "How often the topics are looked at for partitions that were added",
-            because="Kafka's own clients look every 5 minutes; a request to one broker",
+            "How often the topics are checked for partitions that were added",
+            because="Kafka's own clients check every 5 minutes; one request to one "
+            "broker",
             gt=0,
         ),
     ] = 60.0
@@ -161,19 +144,19 @@ class KafkaSettings(Section, frozen=True):
         float,
         about(
             "Longest time of one request to a broker",
-            because="twice the 9 s after which a cluster counts a silent broker as "
-            "gone: by then its partitions have another leader",
+            because="twice the 9 s after which a cluster replaces a silent broker: by "
+            "then its partitions have another leader",
             gt=0,
-            # The protocol carries it as int32 milliseconds.
-            le=LARGEST_INT32 // 1000,
+            # The protocol transmits it as int32 milliseconds.
+            le=_LARGEST_INT32 // 1000,
         ),
     ] = 20.0
     linger_ms: Annotated[
         float,
         about(
-            "How long events wait for others while they keep coming; 0 is off",
-            because="Kafka 4's own default of linger.ms; one that comes alone is sent "
-            "at once",
+            "How long events wait for others while they keep arriving; 0: not at all",
+            because="Kafka 4's own default of linger.ms; a single event is sent at "
+            "once",
             ge=0,
             le=1000,
         ),
@@ -182,53 +165,33 @@ class KafkaSettings(Section, frozen=True):
         float,
         about(
             "Longest transaction, with transactional delivery",
-            because="a bridge that died holds consumers back for as long, and up to "
-            "10 s more; a transaction takes some 4 ms",
+            because="a bridge that died delays consumers for as long, and up to 10 s "
+            "more; a transaction takes some 4 ms",
             ge=1,
-            # Brokers take up to transaction.max.timeout.ms, 15 minutes by default.
+            # Brokers accept up to transaction.max.timeout.ms, 15 minutes by default.
             le=900,
         ),
     ] = 20.0
-    retry_backoff_seconds: Annotated[
-        float,
-        about(
-            "Wait before a request is repeated",
-            because="aiokafka's 100 ms wrote 40 log lines a second during an outage",
-            gt=0,
-            le=LARGEST_INT32 // 1000,
-        ),
-    ] = 0.5
-    max_batch_bytes: Annotated[
-        int,
-        about(
-            "Largest batch of records in one produce request",
-            because="half of the broker's default message.max.bytes (1 MiB)",
-            ge=KIB,
-            le=LARGEST_INT32,
-        ),
-    ] = 512 * KIB
     resume_quiet_seconds: Annotated[
         float,
         about(
-            "Wait before a given-up lane reads the log to resume",
-            because="a leader appends what stands in its socket and request queue "
-            "within milliseconds, acks=all waits only for replicas: 2 s leave room "
-            "for a collection pause; a broker frozen for longer can leave a "
-            "duplicate, with the same ce_id",
+            "Wait before an epoch reads the log to resume, with idempotent delivery",
+            because="a leader appends what it has received within milliseconds: 2 s "
+            "leave room for a collection pause; a broker that was frozen for longer "
+            "can leave a duplicate, with the same ce_id",
             ge=0,
         ),
     ] = 2.0
     start_timeout_seconds: Annotated[
         float,
         about(
-            "Longest time to reach Kafka at the start with an empty outbox",
+            "Longest time to reach Kafka before it counts as unavailable",
             because="three times the 9 s that the slowest measured broker needed",
             gt=0,
         ),
     ] = 30.0
     client_id: Annotated[
-        str,
-        about("Name of the bridge in the brokers' logs and quotas"),
+        str, about("Name of the bridge in the brokers' logs and quotas")
     ] = "dryapi-kafka-bridge"
 
     @property
@@ -238,7 +201,7 @@ class KafkaSettings(Section, frozen=True):
 
     @property
     def secrets(self) -> tuple[Secret, ...]:
-        """All secrets that are set, to be kept out of every output."""
+        """All secrets that are set."""
         given = (
             self.sasl_password,
             self.sasl_oauth_client_secret,

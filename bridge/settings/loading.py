@@ -1,283 +1,460 @@
 """
-Puts the layers together: flag over environment over file over default.
+Puts the sources together: flag over environment over file over default.
 
-All problems are found in one go, a line each, before anything starts. Names
-are read in `layers`, values that stand together are judged in `checks`, listed
-accounts in `listing`.
+All problems are found at once, one line each, before anything starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import math
+import os.path
+from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from bridge.errors import ConfigError
-from bridge.settings.catalogue import (
-    SettingDescription,
+from bridge.settings.catalog import (
+    Kind,
+    Setting,
+    account_settings,
+    all_settings,
     by_path,
-    describe,
+    nearest,
 )
-from bridge.settings.checks import contradictions
-from bridge.settings.exposure import exposed_connections
-from bridge.settings.findings import EffectiveSetting, Inspection, Loaded
-from bridge.settings.layers import (
+from bridge.settings.checks import cleartext_warnings, contradictions
+from bridge.settings.metadata import WEBHOOK_SECRETS
+from bridge.settings.model import Settings
+from bridge.settings.secret import Secret
+from bridge.settings.sources import (
     DEFAULT,
-    Given,
     Layer,
+    RawValue,
+    Source,
     read_environment,
     read_file,
     read_flags,
 )
-from bridge.settings.listing import SINGLE, Listed, beside_webhooks, excluded, judge
-from bridge.settings.model import Settings
-from bridge.settings.values import WrongValueError, convert
+from bridge.text import hide
 
 
-__all__ = [
-    "inspect",
-    "load",
-    "load_for_board",
-    "load_for_reading",
-    "load_for_replaying",
-]
+__all__ = ["EffectiveSetting", "Inspection", "Loaded", "Scope", "inspect", "load"]
 
-# What a consumer of the topics needs; a token or an outbox directory that only
-# the service can read must not keep anybody from looking at a topic.
-_FOR_READING = ("topic", "topics.", "kafka.", "log.", "allow_cleartext_credentials")
+_FOR_READING: Final = ("topic", "topics", "kafka", "log", "allow_cleartext_credentials")
 
-# The board is a consumer with a port of its own; `previews` says which topics it has.
-_FOR_BOARD = (*_FOR_READING, "previews", "board.")
 
-# A replay makes records as the service does, of events that were read before.
-_FOR_REPLAYING = (
-    *_FOR_READING,
-    "delivery",
-    "limits.",
-    "outbox.",
-    "previews",
-    "schema_registry.",
-    "shutdown_timeout_seconds",
-)
+class Scope(Enum):
+    """
+    Which settings a command needs: names of settings and sections.
+
+    Others are neither checked nor read: a token or an outbox directory that only the
+    service can read must not keep a user from reading a topic.
+    """
+
+    SERVICE = ()
+    """All of them."""
+
+    READING = _FOR_READING
+    """What reads topics."""
+
+    BOARD = (*_FOR_READING, "previews", "board")
+    """The board."""
+
+    REPLAY = (
+        *_FOR_READING,
+        *("delivery", "limits", "outbox", "previews", "schema_registry"),
+        "shutdown_timeout_seconds",
+    )
+    """The replay of dead letters, which writes as the service does."""
+
+    def has(self, setting: Setting) -> bool:
+        """Whether a setting belongs to it."""
+        if self is Scope.SERVICE:
+            return True
+        return setting.path in self.value or setting.section in self.value
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """
+    Settings that may be used.
+
+    Attributes:
+        settings: The values.
+        warnings: A line for each unknown variable, for each unencrypted connection to
+            another machine, and for accounts whose webhooks are refused while those of
+            others are accepted.
+    """
+
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+class EffectiveSetting(msgspec.Struct, frozen=True):
+    """
+    A setting and its value, right or wrong.
+
+    Attributes:
+        setting: The setting.
+        value: Its value; None for none, a missing or a wrong one.
+        source: Where it came from.
+        problem: What is wrong with it, one line, or None.
+    """
+
+    setting: Setting
+    value: Any
+    source: Source
+    problem: str | None
+
+
+class Inspection(msgspec.Struct, frozen=True):
+    """
+    What the sources say, whether or not the service could run with it.
+
+    Attributes:
+        settings: The values; None if there is a problem.
+        effective: Every setting, accounts between those without a section and others.
+        problems: One line for each error.
+        warnings: As in `Loaded`.
+    """
+
+    settings: Settings | None
+    effective: tuple[EffectiveSetting, ...]
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def load(
-    flags: Mapping[str, str], environ: Mapping[str, str], config_file: Path | None
+    flags: Mapping[str, str],
+    environ: Mapping[str, str],
+    config_file: Path | None,
+    scope: Scope = Scope.SERVICE,
 ) -> Loaded:
     """
-    Find every setting of the service.
+    Load the settings.
 
     Args:
-        flags: Texts by path (`kafka.bootstrap_servers`), those given alone.
+        flags: Texts by path (`kafka.bootstrap_servers`), only those given.
         environ: The environment.
         config_file: A TOML file, if there is one.
-
-    Returns:
-        The settings; `all_accounts` has one at least.
+        scope: What they are for. Without accounts, client id and token may be missing.
 
     Raises:
-        ConfigError: Something is missing or wrong; a line of the message for
-            each, which names the setting, its variable and its flag.
+        ConfigError: Something is missing or wrong: one line for each error, with the
+            setting's path, variable and flag.
     """
-    return _loaded(inspect(flags, environ, config_file))
-
-
-def load_for_reading(
-    flags: Mapping[str, str], environ: Mapping[str, str], config_file: Path | None
-) -> Loaded:
-    """
-    Find what a consumer of the topics needs: topics, Kafka and logs.
-
-    It is `load`, but client id and token may be missing, and values of
-    other settings are neither judged nor read: they stay at their defaults.
-    """
-    return _loaded(inspect(flags, environ, config_file, only=_FOR_READING))
-
-
-def load_for_board(
-    flags: Mapping[str, str], environ: Mapping[str, str], config_file: Path | None
-) -> Loaded:
-    """
-    Find what `bridge board` needs: what a consumer does, its own, and `previews`.
-
-    Apart from that it is as `load_for_reading`.
-    """
-    return _loaded(inspect(flags, environ, config_file, only=_FOR_BOARD))
-
-
-def load_for_replaying(
-    flags: Mapping[str, str], environ: Mapping[str, str], config_file: Path | None
-) -> Loaded:
-    """
-    Find what a replay of dead letters needs: all but accounts, dryAPI and health.
-
-    Apart from that it is as `load_for_reading`.
-    """
-    return _loaded(inspect(flags, environ, config_file, only=_FOR_REPLAYING))
-
-
-def _loaded(inspection: Inspection) -> Loaded:
-    if inspection.settings is None:
-        raise ConfigError("\n".join(inspection.problems))
-    return Loaded(
-        settings=inspection.settings,
-        warnings=inspection.warnings,
-        sources={one.setting.path: one.source for one in inspection.effective},
-    )
+    found = inspect(flags, environ, config_file, scope)
+    if found.settings is None:
+        raise ConfigError("\n".join(found.problems))
+    return Loaded(found.settings, found.warnings)
 
 
 def inspect(
     flags: Mapping[str, str],
     environ: Mapping[str, str],
     config_file: Path | None,
-    *,
-    only: Sequence[str] = (),
+    scope: Scope = Scope.SERVICE,
 ) -> Inspection:
     """
-    Look at every setting without failing.
+    Read every setting without failing. Secrets are hidden in all output from then on.
 
     Args:
         flags: As in `load`.
         environ: As in `load`.
         config_file: As in `load`.
-        only: What matters, paths and sections with their dot, where client id and
-            token may be missing; all that the service needs if it is empty.
+        scope: As in `load`.
     """
-    reading = bool(only)
     layers = [read_environment(environ), read_flags(flags)]
     if config_file is not None:
         layers.insert(0, read_file(config_file))
-    raw = layers[0].accounts
-    listed = Listed() if raw is None else judge(raw, reading=reading)
-    considered = _considered(only, listed=raw is not None)
-
-    problems = {
-        path: line
-        for layer in layers
-        for path, line in layer.conflicts.items()
-        if path in considered
+    accounts = layers[0].accounts
+    settings = {setting.path: setting for setting in _settings(accounts or 0)}
+    considered = {
+        path: setting
+        for path, setting in settings.items()
+        if scope.has(setting) and not (accounts is not None and path in _SINGLE)
     }
-    if raw is not None and not reading:
-        problems |= excluded(layers, raw)
-    given: dict[str, Given] = {}
+    given: dict[str, RawValue] = {}
+    problems: dict[str, str] = {}
     for layer in layers:
-        given.update(layer.given)
-    given = {
-        path: given[path]
-        for path in by_path()
-        if path in given and (path in considered or path in problems)
-    }
-    values = _converted(given, problems)
-    for path, setting in considered.items():
-        if path in problems or values.get(path) is not None:
-            continue
-        if setting.required and not reading:
-            problems[path] = f"{setting.named} is missing: {_how_to_set(setting)}"
-        else:
-            values.setdefault(path, setting.default)
-    if raw is not None and "webhook.listen" in values:
-        are_taken = values["webhook.listen"] is not None
-        listed = beside_webhooks(listed, raw, are_taken=are_taken)
-    for path, sentence in contradictions(values):
-        problems.setdefault(path, f"{by_path()[path].named} {sentence}")
-    # Who reads a topic or replays is not told each time.
-    exposed = () if reading else exposed_connections(values)
-    warnings = [f"{by_path()[path].named} {sentence}" for path, sentence in exposed]
-    warnings += listed.warnings
-    return _inspection(layers, given, values, problems, listed, warnings)
+        given |= layer.values
+        problems |= {
+            path: line
+            for path, line in layer.problems.items()
+            if path in considered or path not in settings
+        }
+    if accounts is not None and scope is Scope.SERVICE:
+        problems |= dict(_excluded(layers))
+    given = {path: given[path] for path in settings if path in given}
+    values = _values(considered, given, problems, is_service=scope is Scope.SERVICE)
+    for path, sentence in [*contradictions(values), *_repeated(values)]:
+        problems.setdefault(path, f"{settings[path].title} {sentence}")
+    warnings = [line for layer in layers for line in layer.warnings]
+    if scope is Scope.SERVICE:
+        found = cleartext_warnings(values)
+        warnings += [f"{settings[path].title} {sentence}" for path, sentence in found]
+        if not problems:
+            warnings += _without_webhooks(values)
+    # Wrong names first, then the order of the settings: what is missing comes first.
+    order = [*(path for path in problems if path not in settings), *settings]
+    lines = [problems[path] for path in order if path in problems]
+    final = (
+        None
+        if lines
+        else _build({path: values[path] for path in given if path in values})
+    )
+    effective = tuple(
+        EffectiveSetting(
+            setting,
+            _effective_value(path, values, final),
+            given[path].source if path in given else DEFAULT,
+            problems.get(path),
+        )
+        for path, setting in settings.items()
+        if not (setting.account and scope is not Scope.SERVICE)
+    )
+    return Inspection(final, effective, tuple(lines), tuple(warnings))
 
 
-def _converted(given: Mapping[str, Given], problems: dict[str, str]) -> dict[str, Any]:
-    """Convert what has no problem yet, and add the problems that this shows."""
+# The one account's settings, which `[[accounts]]` replaces, and what to do instead.
+_SINGLE: Final = {
+    "client_id": "keep the one account or the list",
+    "api_token": "keep the one account or the list",
+    "webhook.secret": "give each account a webhook_secret_file of its own",
+}
+
+
+def _settings(accounts: int) -> Iterator[Setting]:
+    """List all settings, those of accounts before the first section, as TOML wants."""
+    yield from (setting for setting in all_settings() if not setting.section)
+    for position in range(1, accounts + 1):
+        yield from account_settings(position)
+    yield from (setting for setting in all_settings() if setting.section)
+
+
+def _excluded(layers: list[Layer]) -> Iterator[tuple[str, str]]:
+    """Find the one account's settings beside a list of accounts."""
+    for path, remedy in _SINGLE.items():
+        raws = [layer.values[path] for layer in layers if path in layer.values]
+        places = [raw.source.place for raw in raws if not raw.is_blank]
+        if places:
+            yield (
+                path,
+                (
+                    f"{by_path()[path].title} is set by {' and by '.join(places)}, but "
+                    f"the file of --config lists [[accounts]]: {remedy}"
+                ),
+            )
+
+
+def _values(
+    considered: Mapping[str, Setting],
+    given: Mapping[str, RawValue],
+    problems: dict[str, str],
+    *,
+    is_service: bool,
+) -> dict[str, Any]:
+    """Convert what is given, and add defaults and problems."""
     values: dict[str, Any] = {}
-    for path, one in given.items():
-        if path in problems:
+    for path, setting in considered.items():
+        if path in problems or setting.section in problems:
             continue
-        try:
-            values[path] = convert(one)
-        except WrongValueError as wrong:
-            problems[path] = f"{one.setting.named} {wrong}"
+        if path in given:
+            try:
+                values[path] = _convert(given[path])
+            except _WrongValueError as wrong:
+                problems[path] = f"{setting.title} {wrong}"
+                continue
+        if values.get(path) is None:
+            values[path] = setting.default
+            if setting.required and is_service:
+                problems[path] = f"{setting.title} is missing: {_how_to_set(setting)}"
     return values
 
 
-def _inspection(  # noqa: PLR0913, PLR0917 - all that the steps before it found
-    layers: list[Layer],
-    given: Mapping[str, Given],
-    values: Mapping[str, Any],
-    problems: Mapping[str, str],
-    listed: Listed,
-    warnings: Sequence[str],
-) -> Inspection:
-    lines = [line for layer in layers for line in layer.problems]
-    # In the order of the catalogue: what is missing first.
-    lines += [problems[path] for path in by_path() if path in problems]
-    lines += listed.problems
-    settings = None
-    if not lines:
-        settings = _build({path: values[path] for path in given}, listed.accounts)
-    effective = [
-        EffectiveSetting(
-            setting=setting,
-            value=_effective_value(setting.path, values, settings),
-            source=given[setting.path].source if setting.path in given else DEFAULT,
-            problem=problems.get(setting.path),
-        )
-        for setting in describe()
+def _how_to_set(setting: Setting) -> str:
+    names = [*setting.variables, *setting.flags[:1]]
+    if setting.account:
+        names = [key.rpartition(".")[2] for key in setting.keys]
+    ways = " or ".join(names)
+    if setting.path == "client_id":
+        ways += ", or several [[accounts]] in the file of --config,"
+    return f"set {ways} to {setting.expected}"
+
+
+def _repeated(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Find client ids that are in the list twice: all events would be read twice."""
+    seen: dict[str, str] = {}
+    for path, value in values.items():
+        if path.startswith("accounts[") and path.endswith("].client_id") and value:
+            if value in seen:
+                yield path, f"is that of {seen[value]} too: each account is listed once"
+            seen.setdefault(value, path)
+
+
+def _without_webhooks(values: Mapping[str, Any]) -> Iterator[str]:
+    """Name the accounts without a webhook secret, where others have one."""
+    if values.get("webhook.listen") is None:
+        return
+    without = [
+        values[path.replace("webhook_secret", "client_id")]
+        for path, value in values.items()
+        if path.endswith("].webhook_secret") and value is None
     ]
-    # Behind those of no group, as TOML has it.
-    first = next(i for i, one in enumerate(effective) if "." in one.setting.path)
-    effective[first:first] = listed.effective
-    passed_over = tuple(line for layer in layers for line in layer.warnings)
-    return Inspection(
-        settings, tuple(effective), tuple(lines), (*passed_over, *warnings)
-    )
+    if without:
+        yield (
+            f"webhooks of {', '.join(without)} are refused: the account has no "
+            "webhook_secret_file in [[accounts]]"
+        )
 
 
-def _considered(only: Sequence[str], *, listed: bool) -> dict[str, SettingDescription]:
-    """Give what is judged: of a list's neighbours only that they are there."""
-    sections = tuple(each for each in only if each.endswith("."))
-    return {
-        path: setting
-        for path, setting in by_path().items()
-        if not (listed and path in SINGLE)
-        and (not only or path in only or path.startswith(sections))
-    }
-
-
-def _build(
-    values: Mapping[str, Any], accounts: Sequence[Mapping[str, Any]]
-) -> Settings:
+def _build(values: Mapping[str, Any]) -> Settings:
     """Nest the values and let msgspec make the structs, with their defaults."""
-    nested: dict[str, Any] = {"accounts": accounts}
+    nested: dict[str, Any] = {}
+    accounts: dict[str, dict[str, Any]] = {}
     for path, value in values.items():
         section, _, name = path.rpartition(".")
-        (nested.setdefault(section, {}) if section else nested)[name] = value
-    return msgspec.convert(nested, Settings)
+        if section.startswith("accounts["):
+            accounts.setdefault(section, {})[name] = value
+        else:
+            (nested.setdefault(section, {}) if section else nested)[name] = value
+    return msgspec.convert(nested | {"accounts": tuple(accounts.values())}, Settings)
 
 
 def _effective_value(
     path: str, values: Mapping[str, Any], settings: Settings | None
 ) -> Any:
-    # A default that depends on the machine or on other settings is known only
-    # to the finished structs.
-    if settings is not None:
-        if path == "topics.dead_letters":
-            return settings.dead_letter_topic
-        if path == "topics.gaps":
-            return settings.gap_topic
-        value: Any = settings
-        for part in path.split("."):
-            value = getattr(value, part)
-        return value
-    return values.get(path)
+    # Defaults that depend on the machine or other settings are in the structs only.
+    if settings is None or path.startswith("accounts["):
+        return values.get(path)
+    if path == "topics.dead_letters":
+        return settings.dead_letter_topic
+    if path == "topics.gaps":
+        return settings.gap_topic
+    value: Any = settings
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
 
 
-def _how_to_set(setting: SettingDescription) -> str:
-    ways = " or ".join(setting.environment_names)
-    if setting.flag is not None:
-        ways += f" or {setting.flag}"
-    if setting.path == "client_id":
-        ways += ", or several [[accounts]] in the file of --config,"
-    return f"set {ways} to {setting.expected}"
+# -- Values --------------------------------------------------------------------------
+
+# Enough to recognize a value, and short enough for one line.
+_SHOWN_CHARACTERS: Final = 60
+
+# Paths are appended to them, and ce_source must not have two spellings.
+_BASE_URLS: Final = frozenset({"api_url", "pusher.url"})
+
+
+class _WrongValueError(Exception):
+    """What is wrong with a value: the end of a sentence that begins with its names."""
+
+
+def _convert(raw: RawValue) -> Any:
+    """Convert a value. All messages are our own: msgspec's could show a secret."""
+    setting, value = raw.setting, raw.value
+    if setting.is_secret:
+        secret = _secret(raw)
+        if setting.form is WEBHOOK_SECRETS:
+            secret.hide_with(_hide_each)
+        else:
+            secret.hide_with(hide)
+        return secret
+    if value == "":
+        if setting.optional and not setting.required and raw.source.is_text:
+            return None
+        raise _WrongValueError(
+            f'must be {setting.expected}, but {raw.source.place} has ""'
+        )
+    try:
+        converted = _typed(setting, value, lenient=raw.source.is_text)
+    except (ValueError, msgspec.ValidationError):
+        raise _WrongValueError(_wrong(raw)) from None
+    if setting.path in _BASE_URLS:
+        return converted.rstrip("/")
+    if setting.path == "kafka.bootstrap_servers":
+        return ",".join(part.strip() for part in converted.split(","))
+    return converted
+
+
+def _hide_each(text: str) -> None:
+    for one in text.split():
+        hide(one)
+
+
+def _typed(setting: Setting, value: Any, *, lenient: bool) -> Any:
+    if isinstance(value, str):
+        if not value.isprintable():
+            raise ValueError("control characters")
+        # `INFO` and `sasl_ssl` are common spellings, too.
+        folded = {choice.casefold(): choice for choice in setting.choices}
+        value = folded.get(value.casefold(), value)
+        if setting.kind is Kind.PATH:
+            return Path(os.path.expanduser(value))  # noqa: PTH111 - Path's one raises
+        if setting.form is not None and not setting.form.fits(value):
+            raise ValueError("not of its form")
+    numeric = setting.kind in {Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN}
+    # Text is never lenient: "null" would be None.
+    converted = msgspec.convert(value, setting.type, strict=not (lenient and numeric))
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ValueError("not finite")
+    return converted
+
+
+def _secret(raw: RawValue) -> Secret:
+    setting, value = raw.setting, raw.value
+    fits = bool if setting.form is None else setting.form.fits
+    what = "the path of a file" if raw.in_file else setting.expected
+    if not isinstance(value, str) or not value:
+        found = 'has ""' if value == "" else "has no text"
+        raise _WrongValueError(f"must be {what}, but {raw.source.place} {found}")
+    if not raw.in_file:
+        if not fits(value):
+            raise _WrongValueError(
+                f"must be {what}, but what {raw.source.place} has isn't (it is not "
+                "shown)"
+            )
+        return Secret(value)
+    file = f"the file that {raw.key} in {raw.source.place} names"
+    try:
+        path = Path(os.path.expanduser(value))  # noqa: PTH111 - Path's one raises
+        secret = Secret.from_file(path, accepts=fits)
+    except ConfigError as error:
+        raise _WrongValueError(
+            f"must be {setting.expected}, but {file} {error}"
+        ) from None
+    if not fits(secret.reveal()):
+        raise _WrongValueError(
+            f"must be {setting.expected}, but what {file} holds isn't (it is not shown)"
+        )
+    return secret
+
+
+def _wrong(raw: RawValue) -> str:
+    setting = raw.setting
+    line = f"must be {setting.expected}, but {raw.source.place} has {_shown(raw)}"
+    if setting.kind is Kind.CHOICE and isinstance(raw.value, str):
+        choices = {choice.upper(): choice for choice in setting.choices}
+        close = nearest(raw.value.upper(), choices)
+        if close is not None:
+            line += f": did you mean {choices[close]}?"
+    return line
+
+
+def _shown(raw: RawValue) -> str:
+    """Show a wrong value in a line, unless it may hold credentials."""
+    form = raw.setting.form
+    if isinstance(raw.value, dict):
+        return "a table"
+    if isinstance(raw.value, list):
+        return "a list"
+    if form is not None and form.is_private:
+        return "something else (not shown)"
+    text = json.dumps(raw.value, default=str)
+    if "@" in text:
+        return "something with an @ (not shown, it may hold credentials)"
+    if len(text) > _SHOWN_CHARACTERS:
+        return f"{text[:_SHOWN_CHARACTERS]}…"
+    return text

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bridge.errors import ConfigError
-from bridge.settings.exchanged import (
+from bridge.settings.files import (
     Signature,
     open_regular,
     signature,

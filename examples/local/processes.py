@@ -129,7 +129,7 @@ def bridge_child(folder: Path, addresses: Addresses) -> ChildProcess:
         "BRIDGE_OPERATIONS_LISTEN": addresses.health,
         "BRIDGE_WEBHOOK_LISTEN": addresses.webhooks,
         "BRIDGE_WEBHOOK_SECRET": _WEBHOOK_SECRET,
-        "BRIDGE_WEBHOOK_HOLD_SECONDS": f"{_HOLD_SECONDS:g}",
+        "BRIDGE_WEBHOOK_GRACE_PERIOD_SECONDS": f"{_HOLD_SECONDS:g}",
         "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS": f"{_BRIDGE_DRAIN_SECONDS:g}",
     }
     options = {"--topic": addresses.topic}

@@ -1,1 +1,1 @@
-"""A smoke test of each benchmark."""
+"""Whether the benchmarks run, judge and write what they say."""

@@ -8,18 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contenders import BRIDGE, FLOOR
-from benchmarks.course import Course
-from benchmarks.line_up import LINE_UP, PEERS
-from benchmarks.machine import describe
-from benchmarks.report import Report
-from benchmarks.traffic import Traffic
+from benchmarks.contenders import CONTENDERS
+from benchmarks.load import Traffic
+from benchmarks.report import flawless, heading, markdown
+from benchmarks.run import Servers, firehose_running, measure
 from tests.kit.broker import KafkaBroker
 
 
 def test_every_program_has_help() -> None:
     """`--help` of each names its options, and ends with 0."""
-    names = ("board", "faults", "previews", "receiving", "sessions", "starts", "steady")
+    names = ["benchmarks"]
+    names += [f"benchmarks.{one}" for one in ("faults", "profile", "steady", "verify")]
     started = {
         name: subprocess.Popen(
             [sys.executable, "-m", name, "--help"],
@@ -27,7 +26,7 @@ def test_every_program_has_help() -> None:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for name in ("benchmarks", *(f"benchmarks.{name}" for name in names))
+        for name in names
     }
     said = {name: child.communicate(timeout=50)[0] for name, child in started.items()}
 
@@ -40,21 +39,21 @@ def test_every_program_has_help() -> None:
 
 @pytest.mark.connected
 def test_contenders_bring_every_event(kafka: KafkaBroker, tmp_path: Path) -> None:
-    """A flood and a rate end, are flawless, and stand in the report."""
-    peer = LINE_UP["pysher"].contender
-    course = Course(kafka, (), tmp_path)
-    with course.open():
-        runs = [
-            course.run(FLOOR, Traffic(1000), None),
-            course.run(BRIDGE, Traffic(1000), None),
-            course.run(peer, Traffic(1000), None),
-            course.run(BRIDGE, Traffic(400), 400),
-        ]
-    report = Report(
-        describe(own_kafka=True), FLOOR.name, BRIDGE.name, runs, peers=PEERS
+    """A flood and a rate end, are flawless, and are in the report."""
+    head = heading("A test")
+    floor, bridge, pysher = (
+        CONTENDERS[name] for name in ("trio-websocket", "bridge", "pysher")
     )
+    with firehose_running(tmp_path) as (source, pid):
+        servers = Servers(kafka, source, tmp_path, (pid,))
+        runs = [
+            measure(servers, floor, Traffic(1000), None),
+            measure(servers, bridge, Traffic(1000), None),
+            measure(servers, pysher, Traffic(1000), None),
+            measure(servers, bridge, Traffic(400), 400),
+        ]
 
-    assert report.flawless
+    assert flawless(runs, [])
     for run in runs:
         assert 1 < run.events_per_second < 1_000_000, run
         assert 1 < run.cpu_us_per_event < 100_000, run
@@ -62,7 +61,7 @@ def test_contenders_bring_every_event(kafka: KafkaBroker, tmp_path: Path) -> Non
     latency = runs[-1].latency
     assert latency is not None
     assert 0 < latency.p50 <= latency.p99 <= latency.p999 < 30_000
-    text = report.markdown()
-    assert all(run.contender in text for run in runs)
-    assert "## At 400 events/s" in text
-    assert "CPU per event at most 0.75 of the best peer's" in text
+    text = markdown(head, runs, [])
+    assert all(f"| {run.contender}" in text for run in runs)
+    assert "## 400 events/s from the firehose" in text
+    assert "- events/s over that of pysher + confluent-kafka, at least 4: " in text

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.board.board import Board, Filter
+from bridge.board.board import Board, Bounds, Filter
 from bridge.board.figures import Figures
 from bridge.kafka.reader import ConsumedRecord
-from bridge.settings import BoardSettings
 from tests.board.records import JPEG, Page, preview
 from tests.consumer.dead_letters.letters import consumed as letter
 from tests.consumer.dead_letters.letters import sent
@@ -29,7 +28,7 @@ _SINCE_MS = START_MS - 900_000
 
 def made(**limits: Any) -> Board:
     """Make a board that reads, with some limits changed."""
-    board = Board("jobs", BoardSettings(**limits), _SINCE_MS)
+    board = Board("jobs", Bounds(**limits), _SINCE_MS)
     board.standings["jobs"].has_begun = True
     return board
 
@@ -106,7 +105,7 @@ def test_an_address_is_shown_where_it_is_one_of_the_web(
     """And only where a setting says so; that there is a result is told anyway."""
     for url, shown in _ADDRESSES:
         with subtests.test(url=url, shown=shown):
-            board = made(show_results=True)
+            board = made(shows_results=True)
             taken(board, job_record("a", "done", result_url=url))
             job = page_of(board).jobs["a"]
             assert (job["result_url"], job["has_result"]) == (shown, True)
@@ -297,7 +296,7 @@ def test_bytes_of_any_kind_are_taken(
     records: list[tuple[bytes | None, bytes | None, int, dict[str, bytes]]],
 ) -> None:
     """In every field of a record of each topic: what is told of them is JSON."""
-    board = made(show_results=True)
+    board = made(shows_results=True)
     run = [
         raw_record(value, key=key, at_ms=at_ms, headers=headers)
         for key, value, at_ms, headers in records

@@ -7,10 +7,9 @@ import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
-from bridge.board.board import Board, Filter
+from bridge.board.board import Board, Bounds, Filter
 from bridge.board.figures import Latencies
 from bridge.kafka.reader import ConsumedRecord
-from bridge.settings import BoardSettings
 from tests.board.records import Page, preview
 from tests.consumer.dead_letters.letters import consumed as letter
 from tests.consumer.dead_letters.letters import sent
@@ -26,7 +25,7 @@ _HOSTILE = "</script><script>alert(1)</script>\x00\x1b[2J\u202e" * 300
 
 
 def _made(**limits: Any) -> Board:
-    return Board("jobs", BoardSettings(**limits), START_MS - 900_000)
+    return Board("jobs", Bounds(**limits), START_MS - 900_000)
 
 
 def test_jobs_without_number_leave_memory_bounded() -> None:

@@ -11,9 +11,8 @@ import trio
 import trio.testing
 
 from bridge.board import board as boards
-from bridge.board.board import Board, Filter
+from bridge.board.board import Board, Bounds, Filter
 from bridge.board.events import Events
-from bridge.settings import BoardSettings
 from tests.board.records import Page
 from tests.consumer.records import START_MS, job_record
 
@@ -45,7 +44,7 @@ class Browser:
 
 
 def _board() -> Board:
-    return Board("jobs", BoardSettings(), START_MS - 900_000)
+    return Board("jobs", Bounds(), START_MS - 900_000)
 
 
 @asynccontextmanager
@@ -54,7 +53,7 @@ async def told(
 ) -> AsyncIterator[Events]:
     """Have browsers told for the block."""
     events = Events(
-        board, BoardSettings(), clock=lambda: START_MS / 1000, monotonic=lambda: 0.0
+        board, Bounds(), clock=lambda: START_MS / 1000, monotonic=lambda: 0.0
     )
 
     async def tell(browser: Browser) -> None:

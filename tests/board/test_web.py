@@ -12,12 +12,11 @@ import pytest
 import structlog
 import trio
 
-from bridge.board.board import Board
+from bridge.board.board import Board, Bounds
 from bridge.board.events import Events
 from bridge.board.files import PageFile
 from bridge.board.web import application
 from bridge.http.server import Limits, serve
-from bridge.settings import BoardSettings
 from tests.board.records import JPEG, Page, preview
 from tests.consumer.records import START_MS, job_record
 
@@ -49,7 +48,7 @@ async def served(
     limits: Limits | None = None, **more: Any
 ) -> AsyncIterator[tuple[Served, int]]:
     """Serve a board for the block; give it with its port."""
-    settings = BoardSettings(**{"updates_per_second": 60} | more)
+    settings = Bounds(**{"updates_per_second": 60} | more)
     board = Board("jobs", settings, START_MS - 900_000)
     events = Events(board, settings)
     app = application(board, events, _FILES, ["Board.Example", "10.0.0.5"])
@@ -216,7 +215,7 @@ async def test_events_are_a_snapshot_and_updates() -> None:
         assert set(page.jobs) == {"a-1"}
         full = await here.client.get("/events")
         assert full.status_code == 503
-        assert "BRIDGE_BOARD_MAX_BROWSERS" in full.text
+        assert "serves 1 browsers already" in full.text
         assert (await here.client.head("/events")).status_code == 200
         here.take("a-2", "b-2")
         with trio.fail_after(_PATIENCE_SECONDS):

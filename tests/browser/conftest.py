@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from tests.kit.npm import fetch_axe, fetch_typescript
 
 
 if TYPE_CHECKING:
-    # Not installed but for these tests; what is missing is told below.
+    # Installed for these tests only.
     from playwright.sync_api import Browser, Page
 
     from tests.browser.watched import Watched
@@ -34,7 +35,12 @@ Open = Callable[..., "Watched"]
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
     """Leave this folder alone unless it is asked for: its modules need Playwright."""
-    return None if "browser" in config.option.markexpr else True
+    if "browser" not in config.option.markexpr:
+        return True
+    # Once, and not for each test.
+    if find_spec("playwright") is None:
+        pytest.exit("Playwright is missing: make test-browser", 1)
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m browser chooses
@@ -52,6 +58,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     is_wanted = any(here in item.path.parents for item in session.items)
     if session.config.option.collectonly or not is_wanted:
         return
+    try:
+        _chromium()
+    except FileNotFoundError as error:
+        pytest.exit(str(error), 1)
     # The tests that need it say what is wrong.
     with contextlib.suppress(FetchError):
         fetch_axe()
@@ -74,18 +84,12 @@ def _chromium() -> str:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
     """A Chromium without a window."""
-    try:
-        from playwright.sync_api import sync_playwright  # noqa: PLC0415
-    except ImportError:
-        pytest.fail("Playwright is missing: make test-browser", pytrace=False)
-    try:
-        program = _chromium()
-    except FileNotFoundError as error:
-        pytest.fail(str(error), pytrace=False)
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
     with sync_playwright() as playwright:
         # Its sandbox wants rights that containers don't give; the pages are our own.
         browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox"]
+            executable_path=_chromium(), args=["--no-sandbox"]
         )
         yield browser
         browser.close()

@@ -10,8 +10,6 @@ from bridge.sandbox.jobs import STAGES, paint
 from tests.browser.stand_in import StandIn, now_ms
 
 
-__all__ = ["PICTURES", "a_gap", "fill", "letters_of", "preview_of"]
-
 _PREVIEW_BYTES = 8_000
 
 

@@ -10,8 +10,6 @@ from PIL import Image
 from playwright.sync_api import Page
 
 
-__all__ = ["MAX_BYTES", "take"]
-
 FOLDER_VARIABLE = "BRIDGE_TEST_SCREENSHOTS"
 
 # A page of documentation shows both at once.
@@ -19,8 +17,8 @@ MAX_BYTES = 200_000
 
 _ROOT = Path(__file__).parents[2]
 
-# Of each colour's 256 shades so many are left: what previews lose by it nobody sees.
-_SHADES = (64, 48, 32, 24, 16)
+# Of all colors so many are left: what previews lose by it is hard to see.
+_COLORS = (256, 128, 64, 32, 16)
 
 
 def take(page: Page) -> None:
@@ -36,15 +34,13 @@ def take(page: Page) -> None:
 
 
 def _small(picture: bytes) -> bytes:
-    """Give a picture with as few shades as it takes to be small."""
+    """Give a picture with as few colors as it takes to be small."""
     image = Image.open(BytesIO(picture)).convert("RGB")
-    for shades in _SHADES:
-        steps = shades - 1
-        nearest = [
-            round(round(shade / 255 * steps) * 255 / steps) for shade in range(256)
-        ]
+    for colors in _COLORS:
         small = BytesIO()
-        image.point(nearest * 3).save(small, "PNG", optimize=True)
+        image.quantize(colors, dither=Image.Dither.NONE).save(
+            small, "PNG", optimize=True
+        )
         if small.tell() <= MAX_BYTES:
             return small.getvalue()
     raise ValueError(f"a picture has {small.tell()} bytes, more than {MAX_BYTES}")

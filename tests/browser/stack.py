@@ -1,13 +1,12 @@
-"""The whole way, as processes: a dryAPI, soketi, the bridge, Kafka, and the board."""
+"""The whole way: a dryAPI, soketi, the bridge, Kafka, and the board as a process."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sys
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,16 @@ from tests.conftest import Topic
 from tests.e2e.jobs import JOB_EVENT
 from tests.e2e.scene import Account, Scene
 from tests.kit.broker import KafkaBroker
-from tests.kit.process import ChildProcess, free_ports, start_all, stop_all
+from tests.kit.dryapi import DryApi
+from tests.kit.process import (
+    ChildProcess,
+    environment_without,
+    free_ports,
+    start_all,
+    stop_all,
+)
 from tests.kit.soketi import SoketiServer
 
-
-__all__ = ["Stack", "stack"]
 
 # All take well under 3 s on an idle machine.
 _START_SECONDS = 40.0
@@ -32,7 +36,7 @@ _GRACE_SECONDS = 5.0
 _HTTP_SECONDS = 5.0
 
 _WEBHOOK_SECRET = "whsec_made-up-for-this-test-only"
-# The socket is on this machine: what it doesn't tell in a second it doesn't tell.
+# The socket is on this machine: what it doesn't bring in a second it doesn't bring.
 _HOLD_SECONDS = 1
 
 
@@ -42,7 +46,7 @@ class Stack:
 
     url: str
     scene: Scene
-    sandbox_url: str
+    dryapi_url: str
 
     def start_job(self, *, steps: int, seconds: float, fails: bool) -> str:
         """Let dryAPI start a job; give its id."""
@@ -60,11 +64,7 @@ class Stack:
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         data = json.dumps(body).encode()
-        request = urllib.request.Request(self.sandbox_url + path, data)  # noqa: S310 - http
-        # Never by a proxy: it is this machine.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(request, timeout=_HTTP_SECONDS) as answer:
-            answered: dict[str, Any] = json.loads(answer.read() or b"{}")
+        answered: dict[str, Any] = json.loads(_ask(self.dryapi_url + path, data))
         return answered
 
 
@@ -74,89 +74,62 @@ def stack(
 ) -> Iterator[Stack]:
     """Start it between a Kafka and a soketi, and end it with the block."""
     # A name for the pictures of it.
-    token = f"canary-{secrets.token_hex(12)}"
-    account = Account("gallery", "private-client.gallery", token)
+    account = Account(
+        "gallery", "private-client.gallery", f"canary-{secrets.token_hex(12)}"
+    )
     scene = Scene(folder, account, kafka, topic, soketi)
-    sandbox_port, webhook_port, board_port = free_ports(3)
-    made = Stack(
-        f"http://127.0.0.1:{board_port}/", scene, f"http://127.0.0.1:{sandbox_port}"
-    )
-    webhook_url = f"http://127.0.0.1:{webhook_port}/webhooks/dryapi"
-    children = [
-        _sandbox(folder / "sandbox", made, sandbox_port, webhook_url),
-        _board(folder / "board", topic.name, board_port, kafka),
-    ]
-    bridge = scene.bridge(
-        made.sandbox_url,
-        webhook_listen=f"127.0.0.1:{webhook_port}",
-        webhook_secret=_WEBHOOK_SECRET,
-        webhook_hold_seconds=_HOLD_SECONDS,
-    )
-    try:
-        start_all(children, deadline_seconds=_START_SECONDS)
-        trio.run(bridge.start_and_wait)
-        yield made
-    finally:
-        stop_all(children, grace_seconds=_GRACE_SECONDS)
-        scene.close()
-
-
-def _sandbox(folder: Path, made: Stack, port: int, webhook_url: str) -> ChildProcess:
-    account, soketi = made.scene.account, made.scene.soketi
-    options = {
-        "--listen": f"127.0.0.1:{port}",
-        "--rate": "0",
-        "--plan": "premium",
+    webhook_port, board_port = free_ports(2)
+    dryapi = DryApi(
+        soketi,
+        {account.client_id: account.token},
+        plan="premium",
         # So that some of them are seen among a few dozen jobs.
-        "--fail": "0.12",
-        "--preview-bytes": "30000",
-        "--client-id": account.client_id,
-        "--api-token": account.token,
-        "--pusher-url": soketi.url,
-        "--app-id": soketi.app.id,
-        "--app-key": soketi.app.key,
-        "--webhook-url": webhook_url,
-    }
-    environment = {
-        "SANDBOX_APP_SECRET": soketi.app.secret,
-        "SANDBOX_WEBHOOK_SECRET": _WEBHOOK_SECRET,
-    }
-    arguments = [text for option in options.items() for text in option]
-    url = f"{made.sandbox_url}/sandbox/statistics"
-    return _child("the sandbox", folder, ["sandbox", *arguments], environment, url)
-
-
-def _board(folder: Path, topic: str, port: int, kafka: KafkaBroker) -> ChildProcess:
-    arguments = ["board", "--topic", topic]
-    arguments += ["--bootstrap-servers", kafka.bootstrap_servers]
-    arguments += ["--listen", f"127.0.0.1:{port}"]
-    return _child("the board", folder, arguments, {}, f"http://127.0.0.1:{port}/")
-
-
-def _child(
-    name: str,
-    folder: Path,
-    arguments: Sequence[str],
-    environment: dict[str, str],
-    url: str,
-) -> ChildProcess:
-    folder.mkdir()
-    # The user's own bridge must not speak into this one.
-    kept = {name: text for name, text in os.environ.items() if name[:7] != "BRIDGE_"}
-
-    def answers(_: ChildProcess) -> bool:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(url, timeout=_HTTP_SECONDS):
-                return True
-        except OSError:
-            return False
-
-    return ChildProcess(
-        name,
-        [sys.executable, "-m", "bridge", *arguments],
-        log=folder / "log",
-        cwd=folder,
-        env=kept | environment,
-        ready=answers,
+        fail=0.12,
+        preview_bytes=30_000,
+        webhook_url=f"http://127.0.0.1:{webhook_port}/webhooks/dryapi",
+        webhook_secret=_WEBHOOK_SECRET,
     )
+    url = f"http://127.0.0.1:{board_port}/"
+    (folder / "board").mkdir()
+    arguments = ["board", "--topic", topic.name, "--listen", f"127.0.0.1:{board_port}"]
+    board = ChildProcess(
+        "the board",
+        [
+            *(sys.executable, "-m", "bridge", *arguments),
+            *("--bootstrap-servers", kafka.bootstrap_servers),
+        ],
+        log=folder / "board" / "log",
+        cwd=folder / "board",
+        # The user's own bridge must not speak into this one.
+        env=environment_without("BRIDGE_"),
+        ready=lambda _: _answers(url),
+    )
+    with dryapi.serving():
+        bridge = scene.bridge(
+            dryapi.url,
+            webhook_listen=f"127.0.0.1:{webhook_port}",
+            webhook_secret=_WEBHOOK_SECRET,
+            webhook_grace_period_seconds=_HOLD_SECONDS,
+        )
+        try:
+            start_all([board], deadline_seconds=_START_SECONDS)
+            trio.run(bridge.start_and_wait)
+            yield Stack(url, scene, dryapi.url)
+        finally:
+            stop_all([board], grace_seconds=_GRACE_SECONDS)
+            scene.close()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return bool(_ask(url))
+    except OSError:
+        return False
+
+
+def _ask(url: str, data: bytes | None = None) -> bytes:
+    # Never by a proxy: it is this machine.
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, data)  # noqa: S310 - http
+    with opener.open(request, timeout=_HTTP_SECONDS) as answer:
+        return bytes(answer.read()) or b"{}"

@@ -18,8 +18,6 @@ from bridge.board import guard
 from tests.kit.process import free_ports
 
 
-__all__ = ["SHOWN_JOBS", "StandIn"]
-
 SHOWN_JOBS = 200
 
 PAGE = Path(bridge.__file__).parent / "board" / "page"

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.axe import findings
 from tests.browser.conftest import Open
 from tests.browser.scenes import fill
 from tests.browser.stand_in import StandIn, now_ms
@@ -32,13 +31,13 @@ def test_full_board_is_accessible(
         reason.click()
     page.page.get_by_label("Error").check()
     page.find(".fault").first.click()
-    assert findings(page.page) == []
+    page.check_accessible()
 
     page.page.get_by_label("Error").uncheck()
     expect(page.card(ids[0])).to_have_count(1)
     board.figures |= {"reading": "away", "away_since_ms": now_ms()}
     page.wait_standing("Kafka away")
-    assert findings(page.page) == []
+    page.check_accessible()
     page.check_width()
 
 

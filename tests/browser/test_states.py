@@ -112,11 +112,11 @@ def test_server_that_forgot_is_shown_anew(board: StandIn, open_page: Open) -> No
 
 def test_too_many_browsers_is_said(board: StandIn, open_page: Open) -> None:
     """A refusal is told in the server's words, and tried again."""
-    board.refusal = "100 browsers look at this board already (board.max_browsers)."
+    board.refusal = "The board serves 100 browsers already, its maximum."
     page = open_page(board.url)
 
     page.wait_standing("Refused")
-    _says(page, "100 browsers look at this board already (board.max_browsers).")
+    _says(page, "The board serves 100 browsers already, its maximum.")
     expect(page.find("#nothing")).to_contain_text("takes no more pages")
     board.refusal = None
     page.wait_standing("Live")

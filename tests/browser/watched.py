@@ -16,8 +16,8 @@ from playwright.sync_api import (
     expect,
 )
 
+from tests.kit.npm import fetch_axe
 
-__all__ = ["MARKER", "Watched"]
 
 # What every hostile script of the tests sets.
 MARKER = "somebodyElsesScriptRan"
@@ -31,6 +31,20 @@ window.breaches = [];
 addEventListener("securitypolicyviolation", (event) => {
   window.breaches.push(`${event.violatedDirective}: ${event.blockedURI}`);
 });
+"""
+
+
+# All of WCAG 2.2 up to AA, and axe-core's own advice.
+_TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+
+# Nothing is preloaded: the page's policy would refuse it, and it has one style sheet.
+_RUN_AXE = """
+async (tags) => {
+  const { violations } = await axe.run(
+    { runOnly: { type: "tag", values: tags }, preload: false });
+  return violations.flatMap(({ id, nodes }) => nodes.map(
+    (node) => `${id} at ${node.target.join(" ")}: ${node.failureSummary}`));
+}
 """
 
 
@@ -97,6 +111,13 @@ class Watched:
         assert not breaches, f"the policy was broken: {breaches}"
         assert self.ask(f"window.{MARKER}") is None, "a hostile script ran"
         assert not self.complaints, "\n".join(self.complaints)
+
+    def check_accessible(self) -> None:
+        """Fail for what axe-core finds wrong with the page as it is now."""
+        # By the debugger's way in, which the page's policy doesn't close.
+        self.page.evaluate(f"{fetch_axe().read_text('utf-8')}; undefined")
+        found = self.ask(_RUN_AXE, list(_TAGS))
+        assert not found, "\n".join(found)
 
     def check_width(self) -> None:
         """Fail if the page is wider than its window."""

@@ -9,7 +9,7 @@
 
 The bridge runs as its users run it, from a real soketi to a real Kafka, behind a proxy
 that can fail. There is one `course` for all commands, one table of `faults`, and one
-`verdict`. `runs` and `brokers` say what each command does; `load` numbers the events,
+`verdict`. `runs` says what each command does; `load` numbers the events,
 `upstream` is a dryAPI with jobs whose `truth` it remembers, and `healing` is the part
 of the verdict that demands each job's end. `witness` and `vitals` look on.
 Nothing here reaches into the bridge's process.

@@ -17,17 +17,17 @@ from typing import Any, TypeAlias
 import structlog
 import trio
 
-from benchmarks.amounts import seconds
-from tests.chaos.brokers import measure
+from benchmarks.program import seconds
 from tests.chaos.course import Course, Options, Say, Servers
-from tests.chaos.faults import NODES, drawn_by
-from tests.chaos.runs import healing, kills, restarts, soak
+from tests.chaos.faults import NODES, Fault, drawn_by
+from tests.chaos.runs import brokers, healing, kills, restarts, soak
 from tests.chaos.verdict import Verdict
 from tests.kit.kafka import KafkaServer
 from tests.kit.soketi import SoketiServer
 
 
-_NAMES = [fault.name for fault in drawn_by("brokers")]
+_FAULTS = {fault.name: fault for fault in drawn_by("brokers")}
+_ALL = ",".join(_FAULTS)
 
 # More lines of a verdict would not be read.
 _MOST_LINES = 20
@@ -49,7 +49,7 @@ _Run: TypeAlias = Callable[
 # Each one's meaning, load, good end, and what it does.
 _COMMANDS: Mapping[str, tuple[str, tuple[float, tuple[float, int]], str, _Run]] = {
     "kills": ("kill the bridge again and again", _FAST, _COMMITTED, kills),
-    "brokers": ("let brokers fail, and measure", _FAST, _COMMITTED, measure),
+    "brokers": ("let brokers fail, and measure", _FAST, _COMMITTED, brokers),
     "soak": ("let everything fail, for a time", _SLOW, _EMITTED, soak),
     "restarts": ("restart soketi again and again", _SLOW, _EMITTED, restarts),
     "healing": ("let jobs end in gaps, and demand their ends", _JOBS, _ENDED, healing),
@@ -95,7 +95,10 @@ def _parser() -> argparse.ArgumentParser:
         "restarts": ("--times", {"type": int, "default": 50, "dest": "amount"}),
         "soak": ("--for", {"type": seconds, "default": "10m", "dest": "amount"}),
         "healing": ("--for", {"type": seconds, "default": "5m", "dest": "amount"}),
-        "brokers": ("--only", {"type": _names, "default": _NAMES, "dest": "amount"}),
+        "brokers": (
+            "--only",
+            {"type": _faults, "default": _ALL, "dest": "amount"},
+        ),
     }
     for name, (meaning, (rate, _), _, _) in _COMMANDS.items():
         command = commands.add_parser(name, help=meaning)
@@ -110,19 +113,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _names(text: str) -> list[str]:
-    names = text.split(",")
-    if set(names) <= set(_NAMES):
-        return names
-    raise argparse.ArgumentTypeError(f"{text!r} is not of {', '.join(_NAMES)}")
+def _faults(text: str) -> list[Fault]:
+    if set(names := text.split(",")) <= _FAULTS.keys():
+        return [_FAULTS[name] for name in names]
+    raise argparse.ArgumentTypeError(f"{text!r} is not of {_ALL}")
 
 
 def _run(asked: argparse.Namespace, options: Options, folder: Path) -> list[str]:
     """Run a command, once for each fault of brokers; give what was found."""
     _, _, _, run = _COMMANDS[asked.command]
-    is_brokers, amounts, findings = asked.command == "brokers", [asked.amount], []
-    if is_brokers:
-        amounts = [fault for fault in drawn_by("brokers") if fault.name in asked.amount]
+    is_brokers, findings = asked.command == "brokers", []
+    amounts = asked.amount if is_brokers else [asked.amount]
     nodes = NODES if is_brokers else 1
     with KafkaServer(nodes) as kafka, SoketiServer() as soketi:
         servers = Servers(kafka, soketi, folder)

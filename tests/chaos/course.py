@@ -20,7 +20,7 @@ import trio
 from tests.chaos.load import Load
 from tests.chaos.upstream import WEBHOOK_SECRET, Member, Upstream, serving
 from tests.chaos.vitals import Watch
-from tests.chaos.witness import Follower, Witness
+from tests.chaos.witness import Follower
 from tests.kit.bridge_process import BridgeProcess
 from tests.kit.broker import KafkaBroker
 from tests.kit.expected import Kind, ReadTopic
@@ -86,7 +86,7 @@ class Happened:
 class Course:
     """A topic and a bridge between a proxy in front of soketi and Kafka.
 
-    With a rate there is one account, a numbered load and a witness; without, jobs of
+    With a rate there is one account, and a numbered load; without, jobs of
     the given accounts, and a consumer that reads along.
     """
 
@@ -113,7 +113,6 @@ class Course:
         self.options = options
         self.members = members or [Member(name, "any")]
         self.proxy = FaultProxy(servers.soketi.url)
-        self.witness = Witness(servers.soketi, f"private-client.{name}")
         self.faults: list[Happened] = []  # in the order in which they began
         self.findings: list[str] = []  # what the bridge did that nothing explains
         self.down_on_purpose = False
@@ -170,10 +169,12 @@ class Course:
             self.bridge = self._make_bridge()
             self.watch = Watch(self.bridge, self._look_seconds)
             if options.rate:
-                nursery.start_soon(self.witness.run)
-                channel, random = self.witness.channel, Random(options.seed)
                 self.load = Load(
-                    publisher, channel, options.rate, random, options.previews
+                    publisher,
+                    f"private-client.{self.topic}",
+                    options.rate,
+                    Random(options.seed),
+                    options.previews,
                 )
             else:
                 bootstrap_servers = self.servers.kafka.bootstrap_servers
@@ -206,7 +207,7 @@ class Course:
             config = self.servers.folder / "accounts.toml"
             config.write_text("\n".join(map(self._entry, self.members)))
             flags = ["--config", str(config)]
-            settings["RECONCILIATION_SILENT_AFTER_SECONDS"] = f"{STALE_SECONDS:g}"
+            settings["RECONCILIATION_STALE_AFTER_SECONDS"] = f"{STALE_SECONDS:g}"
         if any(member.webhooks for member in self.members):
             settings["WEBHOOK_LISTEN"] = f"127.0.0.1:{self._webhook_port}"
         folder = self.servers.folder / self.topic

@@ -261,7 +261,7 @@ _SOKETI_ENDS = (
 )
 _BRIDGE_ENDS = _soak(2, (0, 1), (0, 15)) | _HEALING
 
-# It varies around `pusher.stable_after_seconds`, after which waits begin again.
+# It varies around 30 s of uptime, after which waits begin again.
 RESTARTS_UP_SECONDS: _Ranges = [*7 * [(0.5, 6.0)], (25.0, 35.0)]
 
 _NOTHING = frozenset[str]()

@@ -1,5 +1,6 @@
-"""What each command does with a course, and what it demands of it; `brokers` apart.
+"""What each command does with a course, and what it demands of it.
 
+brokers    lets brokers fail, and measures what that costs
 kills      ends the bridge again and again, and looks each time at what was on disk
 soak       lets everything fail, for a time
 restarts   restarts soketi again and again
@@ -22,6 +23,7 @@ from bridge.sandbox.config import Plan
 from tests.chaos.course import STALE_SECONDS, Course, Options, Say, Servers
 from tests.chaos.faults import (
     RESTARTS_UP_SECONDS,
+    Fault,
     choose,
     drawn_by,
     named,
@@ -69,7 +71,6 @@ async def judge_topics(
         await course.read_topics(),
         ground,
         course.faults,
-        course.witness.missed(ground.emitted),
         course.watch.samples,
         course.proxy.accepts,
         committed,
@@ -134,6 +135,70 @@ async def kills(
     # A late write may repeat a record; here Kafka has always had time to take it first.
     verdict, _ = await judge_topics(course, committed, repeats=False)
     verdict.figures["events committed"] = len(committed)
+    return course, verdict
+
+
+# -- brokers --------------------------------------------------------------
+
+_CALM_SECONDS = 8.0
+
+# A partition's longest pause is 10 s, a broker's way back into the replica set some
+# more.
+_CATCH_UP_SECONDS = 120.0
+_ROWS_ON_THE_WAY = 20
+
+# A handful of lines a minute.
+_QUIET_LINES = 20
+
+
+async def brokers(
+    fault: Fault, servers: Servers, options: Options, say: Say
+) -> tuple[Course, Verdict]:
+    """Let brokers fail under load, and judge the topic, the memory and the log."""
+    course = Course(
+        f"brokers-{fault.name}",
+        servers,
+        options,
+        say,
+        configs={"min.insync.replicas": str(fault.in_sync)} if fault.in_sync else None,
+        replication_factor=fault.copies,
+        look_seconds=0.5,
+    )
+    async with course.running():
+        watch, bridge = course.watch, course.bridge
+        await trio.sleep(_CALM_SECONDS)
+        before, lines = await watch.look(), bridge.all_output.count("\n")
+        seconds = fault.draws["brokers"][1][0][0]
+        happened = await strike(course, fault, Random(options.seed), seconds)
+        # What is on its way in any moment of the steady load.
+        few = max(watch.samples[0].waiting or 0, _ROWS_ON_THE_WAY)
+        with course.ending():
+            await bridge.wait_metrics(lambda now: now.waiting <= few, _CATCH_UP_SECONDS)
+        after, lines = await watch.look(), bridge.all_output.count("\n") - lines
+        await course.finish(calm_seconds=1.0)
+    verdict, _ = await judge_topics(course, repeats=True)
+    if before is None or after is None or happened.ended is None:
+        verdict.findings.append(f"{fault.name}: the bridge has ended")
+        return course, verdict
+    during = [each for each in watch.samples if happened.begun <= each.at <= after.at]
+    peak = max(each.rss_bytes for each in during)
+    lines_a_minute = round(60 * lines / (after.at - happened.begun))
+    if (after.connects or 0) != 1:
+        verdict.findings.append(f"the session was subscribed {after.connects} times")
+    if lines_a_minute > _QUIET_LINES:
+        verdict.findings.append(f"{lines_a_minute} log lines a minute")
+    if peak > before.rss_bytes + OUTAGE_BYTES:
+        grown = (peak - before.rss_bytes) / MIB
+        verdict.findings.append(f"memory grew by {grown:.0f} MiB")
+    verdict.findings = [f"{fault.name}: {line}" for line in verdict.findings]
+    verdict.figures |= {
+        "log lines a minute": lines_a_minute,
+        "memory before": str(before),
+        "highest memory": f"{peak / MIB:.1f} MiB",
+        "memory after": str(after),
+        "most waiting": max(each.waiting or 0 for each in during),
+        "caught up after": f"{after.at - happened.ended:.1f} s",
+    }
     return course, verdict
 
 

@@ -109,10 +109,6 @@ _DEFECTS: list[tuple[dict[str, Any], str]] = [
     ({"fault": ("soketi paused", -2, 0)}, "false: gap"),
     ({"again": True}, "repeated: aaaaaaaaaaaaaaaa-7 is at"),
     ({"committed": {"c-1": "x"}}, "lost: c-1 was committed"),
-    (
-        {"witnessed": (9, [Emission(NumberedEvent("j", 3, 0.0), 1.0, 1.1)])},
-        "soketi dropped 1 of 9 events for a subscriber that listened",
-    ),
     ({**_CALM, "fault": ("soketi killed", 2, 4)}, "has 0 gaps: none"),
     (
         {"gap": ("disconnected", 1.2, 7.0)},

@@ -16,21 +16,13 @@ import trio.lowlevel
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from bridge.http.server import open_socket, serve
-from bridge.sandbox import SandboxConfig
-from bridge.sandbox.api import DryApi
-from bridge.sandbox.config import Addresses, Plan, Statistics
-from bridge.sandbox.jobs import (
-    Job,
-    JobBook,
-    JobRequest,
-    Pictures,
-    Status,
-    paint,
-)
-from bridge.sandbox.sandbox import build_application
-from bridge.sandbox.simulation import Emission, Simulation
-from bridge.sandbox.webhooks import Deliveries, Webhooks
+from bridge.http.server import serve
+from bridge.http.streams import open_socket
+from bridge.sandbox import Sandbox, SandboxConfig
+from bridge.sandbox.api import STATUS_PATH, Answer
+from bridge.sandbox.config import Plan
+from bridge.sandbox.jobs import Job, JobRequest, Status
+from bridge.sandbox.simulation import Emission
 from tests.chaos.truth import AccountTruth, Call, Limits, Step, UpstreamJob
 from tests.kit.publisher import Event, Publisher, Soketi, SoketiError
 
@@ -55,7 +47,6 @@ _RETRY_SCALE = 0.01
 # A picture is in an event as upstream has it, and costs the machine little.
 _PREVIEW_BYTES = 700
 
-_STATUS_PATH = "/api/v1/client/request-status/"
 _AUTH_PATH = "/broadcasting/auth"
 
 # Jobs last from less than a second to half a minute: some end before a gap, some
@@ -91,7 +82,7 @@ class _NotingPublisher:
         # What lies in it is small, and soketi answers or refuses within seconds.
         self._into, self._out_of = trio.open_memory_channel[Emission](100_000)
 
-    def note(self, job: Job) -> None:
+    def note(self, job: Job, _previous: Status) -> None:
         """Note a step."""
         noted = self._truth.jobs.setdefault(job.request_id, UpstreamJob(job.request_id))
         step = Step(job.status, time.time(), f"{job.progress:.2f}")
@@ -120,8 +111,8 @@ class _NotingPublisher:
         for emission in emissions:
             await self._into.send(emission)
 
-    async def flush(self) -> None:
-        """Return: nothing asks for what is on its way."""
+    async def aclose(self) -> None:
+        """Return: the publisher is closed by its owner."""
 
     async def _publish(self, batch: Sequence[Emission]) -> None:
         events = [Event(self._channel, _NAME, each.data) for each in batch]
@@ -148,7 +139,6 @@ class UpstreamAccount:
         member: Member,
         soketi: Soketi,
         publisher: Publisher,
-        pictures: Pictures,
         *,
         base: str,
         webhook_url: str,
@@ -162,10 +152,8 @@ class UpstreamAccount:
         config = SandboxConfig(
             client_id=member.client_id,
             api_token=member.token,
-            app_id=soketi.app.id,
             app_key=soketi.app.key,
             app_secret=soketi.app.secret,
-            pusher_url=soketi.url,
             rate=0,
             preview_bytes=_PREVIEW_BYTES,
             wait_for_subscriber=False,
@@ -174,41 +162,20 @@ class UpstreamAccount:
             else None,
             webhook_secret=WEBHOOK_SECRET,
             webhook_retry_scale=_RETRY_SCALE,
-            keep_finished_jobs=1_000_000,
             seed=seed,
             plan=member.plan,
         )
-        self._statistics = Statistics()
-        addresses = Addresses(base, config.app)
-        self._book = JobBook(config, pictures, addresses, self._statistics)
-        self._deliveries = Deliveries(config, self._statistics.webhooks)
-        self._webhooks = Webhooks(addresses, self._deliveries.send)
         self._publisher = _NotingPublisher(publisher, config.channel, self.truth)
-        self._simulation = Simulation(
-            config, self._book, self._publisher, self._announce
-        )
-        api = DryApi(
-            config,
-            self._book,
-            self._simulation,
-            pictures,
-            addresses,
-            statistics=self._statistics,
-        )
-        self.status_faults = api.faults
-        self._app = build_application(api.routes())
+        self.sandbox = Sandbox(config, base=base, publisher=self._publisher)
+        self.sandbox.simulation.observers.append(self._publisher.note)
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Run its jobs until cancelled; `nursery.start` waits until some may start."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._simulation.run)
-            if self.member.webhooks:
-                nursery.start_soon(self._deliveries.run)
-            # A few turns of the loop.
-            while not self._simulation.emitting:
-                await trio.lowlevel.checkpoint()
+            nursery.start_soon(self._publisher.run)
+            await nursery.start(self.sandbox.run)
             task_status.started()
 
     async def start_jobs(self, random: Random) -> None:
@@ -224,21 +191,21 @@ class UpstreamAccount:
     def start_job(self, steps: int, interval_seconds: float, *, fails: bool) -> str:
         """Start a job; give its name."""
         request = JobRequest(steps=steps, interval_seconds=interval_seconds, fail=fails)
-        return self._simulation.start_requested(request).request_id
+        return self.sandbox.simulation.start_requested(request).request_id
 
     @property
     def running(self) -> int:
         """How many jobs have not ended."""
-        return self._statistics.jobs_running
+        return self.sandbox.statistics.jobs_running
 
     @property
     def open_webhooks(self) -> int:
         """How many webhooks wait for a try, or for its answer."""
-        return self._statistics.webhooks.open
+        return self.sandbox.statistics.webhooks.open
 
     def close_books(self) -> AccountTruth:
         """Note how many webhooks were not delivered; give all that is known."""
-        counts = self._statistics.webhooks
+        counts = self.sandbox.statistics.webhooks
         self.truth.undelivered = (
             counts.open + counts.failed + counts.dropped + counts.silenced
         )
@@ -250,17 +217,12 @@ class UpstreamAccount:
 
         async def note(message: Message) -> None:
             if message["type"] == "http.response.start":
-                job, code = path.removeprefix(_STATUS_PATH), message["status"]
+                job, code = path.removeprefix(STATUS_PATH), message["status"]
                 self.truth.calls.append(Call(time.time(), job, code))
             await send(message)
 
-        is_status = path.startswith(_STATUS_PATH)
-        await self._app(scope, receive, note if is_status else send)
-
-    def _announce(self, job: Job, previous: Status) -> None:
-        self._publisher.note(job)
-        if self.member.webhooks:
-            self._webhooks.announce(job, previous)
+        is_status = path.startswith(STATUS_PATH)
+        await self.sandbox.app(scope, receive, note if is_status else send)
 
 
 class Upstream:
@@ -288,7 +250,8 @@ class Upstream:
     def fail_status(self, seconds: float, share: float) -> None:
         """Let such a share of the status endpoint's answers fail, for so long."""
         for account in self.accounts.values():
-            account.status_faults.fail(seconds, share, httpx.codes.SERVICE_UNAVAILABLE)
+            fault = Answer(STATUS_PATH, seconds=seconds, share=share, status=503)
+            account.sandbox.answers.order(fault)
 
 
 @asynccontextmanager
@@ -299,14 +262,12 @@ async def serving(
     with await open_socket("127.0.0.1:0", "listen") as listening:
         port = listening.getsockname()[1]
         upstream = Upstream(f"http://127.0.0.1:{port}")
-        pictures = await trio.to_thread.run_sync(paint, _PREVIEW_BYTES)
         async with soketi.publisher() as publisher, trio.open_nursery() as nursery:
             for number, member in enumerate(members):
                 upstream.accounts[member.client_id] = account = UpstreamAccount(
                     member,
                     soketi,
                     publisher,
-                    pictures,
                     base=upstream.url,
                     webhook_url=webhook_url,
                     seed=seed + number,

@@ -37,7 +37,7 @@ _SLACK_SECONDS = 0.5
 _SHORT_OUTAGE_SECONDS = 30.0
 _BACK_SECONDS = 2.0
 
-# `pusher.backoff_max_seconds`, and what a connect takes.
+# The longest wait between connections, and what a connect takes.
 _BACK_LATE_SECONDS = 32.0
 
 _MOST_CONNECTS = 10
@@ -61,8 +61,6 @@ class Evidence:
     topics: Sequence[ReadTopic]
     ground: Ground
     faults: Sequence[Happened] = ()
-    # Events emitted while a plain subscriber was subscribed, and those it missed.
-    witnessed: tuple[int, Sequence[Emission]] = (0, ())
     samples: Sequence[Sample] = ()
     accepts: Sequence[float] = ()  # when each connection was made
     # Which event each `ce_id` is by the outbox's file, where that was looked at.
@@ -91,15 +89,7 @@ def judge_course(evidence: Evidence) -> Verdict:
     _judge_events(verdict, evidence)
     false = false_gaps(verdict.gaps, faults)
     verdict.findings += [f"false: {gap}" for gap in false]
-    emitted, missed = evidence.witnessed
-    # The rate must be one that soketi delivers, or the verdict says nothing.
-    if missed:
-        verdict.findings.append(
-            f"soketi dropped {len(missed)} of {emitted} events for a subscriber that"
-            f" listened, the first at {missed[0].ended:.3f}: the rate is too high here"
-        )
     verdict.figures |= {
-        "delivered to a witness": f"{emitted - len(missed)} of {emitted}",
         "gaps": Counter(gap.cause for gap in verdict.gaps),
         "false gaps": len(false),
         "records repeated": len(verdict.repeats),

@@ -13,16 +13,16 @@ import pytest
 from bridge.errors import ExitCode
 from tests.cli.commands import bridge, drawn
 from tests.cli.conftest import Invoke
-from tests.doctor.holes import closed_port
+from tests.kit.process import free_ports
 
 
 @pytest.fixture(autouse=True)
 def nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Settings with which all servers refuse the connection; signals as before."""
-    monkeypatch.setenv("BRIDGE_PUSHER_URL", f"ws://127.0.0.1:{closed_port()}")
-    monkeypatch.setenv("BRIDGE_API_URL", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("BRIDGE_PUSHER_URL", f"ws://127.0.0.1:{free_ports(1)[0]}")
+    monkeypatch.setenv("BRIDGE_API_URL", f"http://127.0.0.1:{free_ports(1)[0]}")
     monkeypatch.setenv("BRIDGE_OUTBOX_DIR", str(tmp_path / "outbox"))
-    servers = f"127.0.0.1:{closed_port()}"
+    servers = f"127.0.0.1:{free_ports(1)[0]}"
     monkeypatch.setenv("BRIDGE_KAFKA_BOOTSTRAP_SERVERS", servers)
     handler = signal.getsignal(signal.SIGTERM)
     yield
@@ -51,22 +51,35 @@ def test_lines_have_an_outcome_and_failures_a_remedy(invoke: Invoke) -> None:
 
 def test_json_is_one_object(invoke: Invoke) -> None:
     """Scripts get each step with its outcome, and the same exit code."""
-    result = invoke("check", "--json")
+    result = invoke("check", "--output=json")
     report = json.loads(result.stdout)
     assert result.exit_code == report["exit_code"] == ExitCode.FAILED
     assert report["outcome"] == "failure"
     assert 0 < report["seconds"] < 10
+    servers = os.environ["BRIDGE_KAFKA_BOOTSTRAP_SERVERS"]
     by_step = {one["step"]: one for one in report["checks"]}
     assert by_step["settings"]["outcome"] == "ok"
     assert by_step["kafka.tcp"] == {
         "step": "kafka.tcp",
-        "subject": os.environ["BRIDGE_KAFKA_BOOTSTRAP_SERVERS"],
+        "subject": servers,
         "outcome": "failure",
-        "detail": "can't connect: Connection refused",
+        "detail": f"can't reach {servers}: Connection refused",
         "remedy": by_step["kafka.tcp"]["remedy"],
         "exit_code": ExitCode.REFUSED_BY_KAFKA,
     }
     assert by_step["kafka.acls"]["outcome"] == "skipped"
+
+
+def test_a_secret_in_the_wrong_place_is_hidden(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be repeated as the name of a host, in lines and in JSON."""
+    monkeypatch.setenv("BRIDGE_API_TOKEN", "canary")
+    monkeypatch.setenv("BRIDGE_API_URL", "https://canary.invalid")
+    for flags in ([], ["--output=json"]):
+        output = invoke("check", *flags).stdout
+        assert "can't resolve '[hidden].invalid'" in output
+        assert "canary" not in output
 
 
 def test_a_terminal_gets_marks() -> None:
@@ -90,4 +103,4 @@ def test_ctrl_c_ends_it_without_a_verdict(
     monkeypatch.setattr("bridge.cli.check.check", interrupted)
     result = invoke("check")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "bridge: interrupted; that tells nothing.\n"
+    assert result.stderr == "bridge: interrupted before the check was complete.\n"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.settings import describe
+from bridge.settings import all_settings
 from tests.cli.commands import bridge, drawn
 from tests.cli.conftest import Invoke
 
@@ -29,7 +29,7 @@ def test_it_prints_toml_with_the_source_of_each_value(
     assert "replication_factor = 3  # default" in lines
     assert "create_topics = false  # default" in lines
     assert 'dead_letters = "typed.dlq"  # default' in lines
-    for setting in describe():
+    for setting in all_settings():
         assert setting.path.rpartition(".")[2] in result.stdout
 
 
@@ -119,7 +119,7 @@ def test_a_terminal_gets_a_table(
     assert code == 2
     assert b"bridge: topic (BRIDGE_TOPIC, --topic) must be" in errors
     shown = picture.decode()
-    for setting in describe():
+    for setting in all_settings():
         assert setting.path in shown
     assert "16 MiB" in shown
     assert "environment BRIDGE_CLIENT_ID" in shown

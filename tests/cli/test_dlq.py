@@ -45,7 +45,7 @@ def test_what_no_bridge_of_this_version_wrote_is_shown_as_such(topic: Topic) -> 
     write(
         topic, [sent(b"{}", "too_pretty"), Sent(b"x", b"k", connects), Sent(None, None)]
     )
-    result = run(reading(topic, "dlq", "list", "--json"))
+    result = run(reading(topic, "dlq", "list", "--output=json"))
     assert (result.returncode, result.stderr) == (0, "")
     report = json.loads(result.stdout)
     assert (report["topic"], report["count"]) == (topic.dead_letter, 3)
@@ -70,7 +70,7 @@ def test_single_letters_come_newest_last_and_limited(topic: Topic) -> None:
     values = [line.strip() for line in shown.stdout.splitlines() if '"n"' in line]
     assert values == ['{"n": 2}', '{"n": 1}', '{"n": 0}']
     assert shown.stdout.splitlines()[-1].startswith("3 of 5 dead letters")
-    lines = run(reading(topic, "dlq", *choice, "--json")).stdout.splitlines()
+    lines = run(reading(topic, "dlq", *choice, "--output=json")).stdout.splitlines()
     assert [json.loads(line)["value"] for line in lines] == [
         {"n": n} for n in (2, 1, 0)
     ]
@@ -80,7 +80,7 @@ def test_a_reader_that_has_seen_enough_ends_it(topic: Topic) -> None:
     """`bridge dlq list ... | head -1` shows no traceback."""
     write(topic, [sent(b"{}" * 1000) for _ in range(300)])
     line = reading(topic, "dlq", "list", "--reason", "invalid_field", "--limit", "300")
-    for options in ([], ["--json"]):
+    for options in ([], ["--output=json"]):
         child = subprocess.Popen(
             [*line, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

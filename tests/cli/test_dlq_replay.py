@@ -108,7 +108,7 @@ def test_it_ends_with_a_table_and_0(topic: Topic, tmp_path: Path) -> None:
     assert "1 not_json" in invalid
     assert "1 not_an_object" in invalid
     assert last.startswith(f"1 of 3 dead letters on {topic.dead_letter} replayed to")
-    again = run(command(topic, tmp_path, "--json"))
+    again = run(command(topic, tmp_path, "--output=json"))
     assert again.returncode == 0
     report = json.loads(again.stdout)
     assert report["trouble"] is None

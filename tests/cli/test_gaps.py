@@ -58,7 +58,7 @@ def test_gaps_are_chosen_and_written_as_json(topic: Topic) -> None:
     )
 
     def chosen(*options: str) -> list[str]:
-        result = run(reading(topic, "gaps", "--json", *options))
+        result = run(reading(topic, "gaps", "--output=json", *options))
         assert result.returncode == 0
         report = json.loads(result.stdout)
         assert report["totals"]["gaps"] == len(report["gaps"])

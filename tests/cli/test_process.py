@@ -48,7 +48,7 @@ def test_a_start_imports_nothing_that_it_may_not_use() -> None:
     """Start to subscribed takes half a second, and nearly all of that is importing."""
     unused = {
         *("aws_msk_iam_sasl_signer", "opentelemetry", "prometheus_client"),
-        *("bridge.board", "bridge.consumer", "bridge.doctor"),
+        *("bridge.board", "bridge.consumer", "bridge.check"),
         *("bridge.operations.metrics", "bridge.schemas"),
         "bridge.sandbox",
     }

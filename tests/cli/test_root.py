@@ -14,9 +14,12 @@ from tests.cli.service import FakeService
 def test_it_runs_the_service_with_the_flags(
     invoke: Invoke, service: FakeService
 ) -> None:
-    """`bridge --topic x` starts the service with x and ends with 0."""
+    """`bridge --topic x` and `bridge run` start the service with x and end with 0."""
+    assert invoke("run", "-t", "events", "-b", "k:1").exit_code == 0
+    assert service.settings is not None
+    assert service.settings.topic == "events"
     result = invoke(
-        "--topic=events",
+        "--topic=other",
         "--client-id=other",
         "--api-url=https://h",
         "--pusher-url=ws://h:1",
@@ -24,8 +27,7 @@ def test_it_runs_the_service_with_the_flags(
         "--outbox-dir=/o",
     )
     assert (result.exit_code, result.stderr) == (0, "")
-    assert service.settings is not None
-    assert service.settings.topic == "events"
+    assert service.settings.topic == "other"
     assert service.settings.client_id == "other"
     assert service.settings.api_url == "https://h"
     assert service.settings.pusher.url == "ws://h:1"
@@ -39,7 +41,7 @@ def test_it_runs_the_service_with_the_flags(
     ("args", "expected"),
     [
         (["--topik", "jobs"], "--topic"),
-        (["--bootstrap-server", "h:1"], "--bootstrap-servers"),
+        (["--bootstrap-servrs", "h:1"], "--bootstrap-servers"),
         (["--api-token", "x"], "set BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE"),
         (["--api-token=canary-argument"], "a secret is never a flag"),
         (["--kafka-partitions=3"], "it has no flag, set BRIDGE_KAFKA_PARTITIONS"),
@@ -72,25 +74,22 @@ def test_help_tells_a_newcomer_what_to_do(invoke: Invoke, option: str) -> None:
     """Help has purpose, example, flags, variables, commands and exit codes."""
     result = invoke(option)
     assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) <= 50
     text = " ".join(result.stdout.split())
     for words in (
-        "write every job event to Kafka",
+        "publish them to Kafka",
         "bridge --topic jobs --bootstrap-servers",
-        "Flags:",
+        "-t, --topic NAME",
+        "-b, --bootstrap-servers, --bootstrap-server",
         "--outbox-dir",
         "--record FILE",
-        "default: jobs",
-        "BRIDGE_API_TOKEN or BRIDGE_API_TOKEN_FILE",
-        "BRIDGE_KAFKA_SECURITY_PROTOCOL",
-        "the file may list several [[accounts]]",
+        "[jobs]",
+        "BRIDGE_API_TOKEN_FILE",
         "Exit codes:",
         *COMMANDS,
         *(lazy.help for lazy in COMMANDS.values()),
     ):
         assert words in text
-    environment = text.partition("Environment:")[2]
-    assert environment.startswith(" BRIDGE_CLIENT_ID")
-    assert environment.index("BRIDGE_API_TOKEN") < environment.index("BRIDGE_KAFKA")
     assert "canary" not in text
 
 
@@ -107,7 +106,7 @@ def test_nothing_is_recorded_unless_asked_for(
         assert invoke(*args).exit_code == 0
         assert service.record == record
     (warning,) = service.warnings
-    assert warning.startswith("the environment variable BRIDGE_RECORD is no setting")
+    assert warning.startswith("the environment variable BRIDGE_RECORD isn't a")
     service.settings = None
     for command in (("tail",), ("config", "show"), ("verify",)):
         for args in (("--record", str(file), *command), (*command, "--record", "a")):

@@ -36,7 +36,8 @@ def test_the_outbox_is_asked(topic: Topic, tmp_path: Path) -> None:
         outbox.commit()
         outbox.acknowledge(topic.name, 0, 1, 3, 0, 10)
         outbox.close()
-    result = run(reading(topic, "verify", "--outbox-dir", str(tmp_path), "--json"))
+    flag = f"--outbox-dir={tmp_path}"
+    result = run(reading(topic, "verify", flag, "--output=json"))
     assert (result.returncode, result.stderr) == (1, "")
     report = json.loads(result.stdout)
     assert report["counts"] == {"missing_end": 3}

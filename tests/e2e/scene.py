@@ -121,9 +121,6 @@ class Scene:
             "pusher_url": self.soketi.url,
             "pusher_app_key": self.soketi.app.key,
             "kafka_bootstrap_servers": self.topic.bootstrap_servers,
-            # Waits that are long for people's sake, and for nothing here.
-            "kafka_retry_backoff_seconds": 0.1,
-            "pusher_backoff_initial_seconds": 0.1,
         }
         environment = {
             name.upper(): str(value)

@@ -46,7 +46,7 @@ async def test_a_look_disturbs_no_bridge(
             dryapi,
             delivery=delivery,
             outbox_dir=bridge.outbox,
-            flags=["check", "--json"],
+            flags=["check", "--output=json"],
         )
         for _ in range(2)
     ]

@@ -133,7 +133,7 @@ async def test_whatever_came_is_accounted_for_at_any_moment(
     )
     await bridge.start_and_wait()
     # These come a moment after the subscription by which the bridge is ready.
-    await bridge.wait_logged("gap.settled")
+    await bridge.wait_logged("gap.resolved")
     await _wait_all_open(bridge)
     async with scene.load(bridge, arrives="some") as load, _scraped(bridge):
         said = bridge.all_output

@@ -24,14 +24,13 @@ from tests.kit.pusher_proxy import PusherProxy
 # Liveness within two seconds instead of forty.
 _ALERT: dict[str, Any] = {
     "pusher_activity_timeout_seconds": 1,
-    "pusher_pong_timeout_seconds": 1,
+    "pusher_timeout_seconds": 1,
 }
 
 # A subscription is probed at once where jobs are known to run, and nothing comes.
 _WATCHFUL: dict[str, Any] = {
     **_ALERT,
-    "pusher_subscribe_timeout_seconds": 1,
-    "pusher_probe_silence_seconds": 0.5,
+    "pusher_probe_interval_seconds": 0.5,
 }
 
 # From one ping to the next while events come: a gap may begin so much too early.

@@ -25,7 +25,7 @@ from tests.kit.pusher_proxy import PusherProxy
 
 # Put in front of the bridge's own modules, both make a bridge that isn't ours.
 _WITHOUT_REDACTION = """\
-import bridge.operations.redaction as redaction
+import bridge.text as redaction
 redaction.redact = lambda text: text
 """
 _WITH_A_DEFECT = """\

@@ -94,7 +94,7 @@ async def test_the_least_rights_are_enough_and_one_taken_away_is_told(
     missing = int(kind is ResourceType.TOPIC)
     settings = named(guest.settings(), tmp_path)
     bridge = scene.bridge(
-        dryapi, delivery=delivery, kafka_topics_check_seconds=0.5, **settings
+        dryapi, delivery=delivery, kafka_metadata_max_age_seconds=0.5, **settings
     )
     others = [right for right in rights if right is not write]
     await trio.to_thread.run_sync(guest.allow, *others)

@@ -14,10 +14,10 @@ import trio
 
 from bridge.events import dead_letter
 from bridge.events.intake import Intake
+from bridge.gaps.ledger import Ledger
 from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.gaps.ledger import Ledger
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
 from tests.examples.records import Job
@@ -82,8 +82,7 @@ async def open_rooms(
             outbox,
             wire_format=framing,
         )
-        ledger = Ledger(topic.gaps, {CLIENT_ID: _SOURCE})
-        ledger.connect(outbox.keep)
+        ledger = Ledger(topic.gaps, {CLIENT_ID: _SOURCE}, outbox.keep)
         intake = Intake(
             ce_source=_SOURCE,
             topic=topic.name,

@@ -1,38 +1,45 @@
-"""Each gap is written down when it opens and when it closes, once."""
+"""Gaps open, close, are resolved and forgotten; each change is a record.
+
+What counts where, over many processes, is shown by `models/test_gap_records.py`.
+"""
 
 from __future__ import annotations
 
-import threading
-
+import msgspec
 import pytest
 import structlog
 
-from bridge.events.record import Envelope, Importance, Record
+from bridge.events.record import Envelope, Importance, Origin, Record
+from bridge.gaps.gap import Gap, GapCause
 from bridge.outbox.values import Loss
 from bridge.pusher.coverage import Cause, Interruption
-from bridge.gaps.gap import GapCause
-from bridge.gaps.ledger import Ledger
 from tests.gaps.books import NOW_US, SOURCE, Books
 
 
+def at(seconds: int) -> int:
+    """Give a moment so many seconds after noon."""
+    return NOW_US + seconds * 1_000_000
+
+
 def loss(
-    until_us: int | None = None,
-    records: int = 1,
-    number: int = 1,
-    client_id: str | None = "42",
+    until_us: int | None = None, records: int = 1, client_id: str | None = "42"
 ) -> Loss:
     """Give a loss of the outbox, of an account or of any, at its begin or its end."""
-    return Loss(
-        number=number,
-        cause="outbox_full",
-        ce_source=None if client_id is None else SOURCE + client_id,
-        since_us=NOW_US - 9_000_000,
-        until_us=until_us,
-        records=records,
-    )
+    ce_source = None if client_id is None else SOURCE + client_id
+    return Loss(1, "outbox_full", ce_source, at(-9), until_us, records)
 
 
-def test_gap_is_a_record_of_its_account() -> None:
+def gap_of(books: Books) -> str:
+    """Open a gap of account 42, and close it."""
+    gap_id = books.ledger.open("42", GapCause.DEAF, at(-9))
+    books.ledger.close(gap_id, at(-1))
+    return gap_id
+
+
+# -- Records ---------------------------------------------------------------------
+
+
+def test_a_gap_is_a_record_of_its_account() -> None:
     """Topic, key, headers and importance are those of the design."""
     books = Books("42")
     books.ledger.open("42", GapCause.DEAF, None)
@@ -55,8 +62,61 @@ def test_gap_is_a_record_of_its_account() -> None:
     )
 
 
-def test_loss_of_an_account_that_is_not_configured_is_a_line_in_the_log() -> None:
-    """Nobody hears that account, and nobody would close its gap."""
+@pytest.mark.parametrize(("known", "counted"), [(None, 7), (5, 5)])
+def test_jobs_in_flight_are_counted_at_the_end_if_not_before(
+    known: int | None, counted: int
+) -> None:
+    """The outbox may not know them yet when a gap opens; what was known stays."""
+    books = Books("42")
+    if known is not None:
+        books.jobs_in_flight["42"] = known
+    gap_id = books.ledger.open("42", GapCause.DEAF, None)
+    books.jobs_in_flight["42"] = 7
+    books.ledger.close(gap_id, NOW_US)
+    assert [gap["jobs_in_flight"] for gap in books.gaps] == [known, counted]
+
+
+def test_each_change_of_a_gap_is_one_line_in_the_log() -> None:
+    """A warning where events may have been lost, or the fate of jobs is unknown."""
+    books = Books("42")
+    books.jobs_in_flight["42"] = 3
+    with structlog.testing.capture_logs() as lines:
+        books.ledger.on_loss(loss())
+        books.ledger.on_loss(loss(until_us=NOW_US, records=500))
+        (closed,) = books.ledger.unresolved("42")
+        books.heal([closed.gap.gap_id], Origin.STATUS_ENDPOINT)
+        books.ledger.resolve(closed, 2)
+        books.ledger.resolve(closed, 2)
+        books.ledger.resolve(closed, 0)
+    who = {
+        "gap_id": books.gaps[0]["gap_id"],
+        "cause": "outbox_full",
+        "client_id": "42",
+    }
+    since = "2026-01-31T11:59:51.000000Z"
+    resolved = {
+        **who,
+        "event": "gap.resolved",
+        "jobs_in_flight": 3,
+        "healed_by_status_endpoint": 1,
+        "healed_by_webhook": 0,
+    }
+    assert lines == [
+        {**who, "event": "gap.opened", "log_level": "warning", "since": since},
+        {
+            **who,
+            "event": "gap.closed",
+            "log_level": "info",
+            "duration_seconds": 9,
+            "records_lost": 500,
+        },
+        {**resolved, "log_level": "warning", "unknown": 2},
+        {**resolved, "log_level": "info", "unknown": 0},
+    ]
+
+
+def test_a_loss_of_an_account_that_is_not_configured_is_a_line_in_the_log() -> None:
+    """No session of that account would close its gap."""
     books = Books("1")
     with structlog.testing.capture_logs() as lines:
         books.ledger.on_loss(loss(client_id="2"))
@@ -74,75 +134,8 @@ def test_loss_of_an_account_that_is_not_configured_is_a_line_in_the_log() -> Non
     ]
 
 
-def test_gaps_wait_for_somebody_to_take_them() -> None:
-    """What is found before the outbox is there comes first when it is."""
-    books = Books("42")
-    ledger = Ledger("jobs.gaps", {"42": SOURCE + "42"})
-    gap_id = ledger.open("42", GapCause.OUTBOX_DAMAGED, None)
-    ledger.connect(books.keep)
-    assert books.left_open == {gap_id}
-    ledger.close(gap_id, NOW_US)
-    assert not books.left_open
-    ends_us = [gap["until"] for gap in books.gaps]
-    assert ends_us == [None, "2026-01-31T12:00:00.000000Z"]
-
-
-def test_gap_has_one_line_at_each_end() -> None:
-    """The log tells when it opens and when it closes, with what was lost."""
-    books = Books("42")
-    with structlog.testing.capture_logs() as lines:
-        books.ledger.on_loss(loss())
-        books.ledger.on_loss(loss(until_us=NOW_US, records=500))
-    gap_id = books.gaps[0]["gap_id"]
-    who = {"gap_id": gap_id, "cause": "outbox_full", "client_id": "42"}
-    assert lines == [
-        {
-            **who,
-            "event": "gap.opened",
-            "log_level": "warning",
-            "since": "2026-01-31T11:59:51.000000Z",
-        },
-        {
-            **who,
-            "event": "gap.closed",
-            "log_level": "info",
-            "duration_seconds": 9,
-            "records_lost": 500,
-        },
-    ]
-
-
-@pytest.mark.parametrize("rounds", [200])
-def test_threads_may_tell_of_gaps_side_by_side(rounds: int) -> None:
-    """No gap is lost or mixed up, and each opens before it closes."""
-    books = Books("42")
-
-    def tell(first: int) -> None:
-        for number in range(first, first + rounds):
-            books.ledger.on_loss(loss(number=number))
-            books.ledger.on_loss(loss(number=number, until_us=NOW_US))
-
-    threads = [threading.Thread(target=tell, args=(n * rounds,)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    ends: dict[str, list[bool]] = {}
-    for gap in books.gaps:
-        ends.setdefault(gap["gap_id"], []).append(gap["until"] is None)
-    assert len(ends) == 4 * rounds
-    assert all(both == [True, False] for both in ends.values())
-    assert books.ledger.statistics.open == {"42": 0}
-    assert books.ledger.statistics.gaps["42", GapCause.OUTBOX_FULL] == 4 * rounds
-
-
-def at(seconds: int) -> int:
-    """Give a moment so many seconds after noon."""
-    return NOW_US + seconds * 1_000_000
-
-
-def test_clock_that_is_set_back_breaks_nothing() -> None:
-    """An end before its begin is told as the clock showed it; no sum goes down."""
+def test_a_clock_that_is_set_back_breaks_nothing() -> None:
+    """An end before its start is reported as the clock showed it; no sum decreases."""
     books = Books("42", proved_us={"42": at(600)})
     hearing = books.begin("42")
     hearing.subscribed(at(0))
@@ -158,3 +151,73 @@ def test_clock_that_is_set_back_breaks_nothing() -> None:
         ("disconnected", "11:59:51", "11:59:53"),
     ]
     assert books.ledger.statistics.seconds == {"42": 2}
+
+
+def test_of_too_many_gaps_the_oldest_are_forgotten() -> None:
+    """A thousand of an account are remembered, however many there are."""
+    books = Books("42")
+    gap_of(books)
+    with structlog.testing.capture_logs():
+        gap_ids = [gap_of(books) for _ in range(1000)]
+    books.ledger.expire()
+    assert list(books.remembered) == gap_ids
+    assert books.ledger.healable("42", at(-9), None) == tuple(gap_ids)
+    unresolved = books.ledger.unresolved("42")
+    assert [closed.gap.gap_id for closed in unresolved] == gap_ids
+
+
+# -- What the process before left ---------------------------------------------------
+
+
+def left(cause: GapCause, since_us: int | None, who: str = "42") -> Gap:
+    """Give a gap that was left open."""
+    return Gap(f"{who} {cause} {since_us}", cause, who, since_us)
+
+
+@pytest.mark.parametrize("first_us", [None, at(1)])
+def test_of_two_gaps_without_a_subscription_the_first_continues(
+    first_us: int | None,
+) -> None:
+    """Only a file that was tampered with has two: none stays open forever."""
+    first = left(GapCause.CRASHED, first_us)
+    later = left(GapCause.DISCONNECTED, at(5))
+    remembered = {gap.gap_id: gap.encode() for gap in (later, first)}
+    books = Books("42", remembered=remembered, proved_us={"42": at(1)})
+    [record] = books.records
+    assert Gap.decode(record.value) == msgspec.structs.replace(later, until_us=at(5))
+    books.begin("42").subscribed(at(20))
+    assert books.gaps[1]["gap_id"] == first.gap_id
+    assert not books.left_open
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"\xff",
+        b'{"gap_id":"\xff"}',
+        b"[]",
+        b"{}",
+        left(GapCause.DEAF, 0).encode().replace(b"deaf", b"bad_luck"),
+        left(GapCause.DEAF, 0).encode().replace(b"1970-01", b"1970-13"),
+        left(GapCause.DEAF, 0).encode().replace(b'.000000Z"', b'"'),
+        left(GapCause.DEAF, 0).encode().replace(b'"42"', b"42"),
+    ],
+)
+def test_a_gap_that_can_not_be_read_does_not_delay_a_start(value: bytes) -> None:
+    """It is logged and left alone; the start has a gap that covers its interval."""
+    gap = left(GapCause.DISCONNECTED, at(0), "other")
+    with structlog.testing.capture_logs() as lines:
+        books = Books(
+            "42",
+            "other",
+            remembered={"?": value, gap.gap_id: gap.encode()},
+            proved_us={"42": at(0)},
+        )
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("gap.unreadable", "warning"),
+        ("gap.continued", "info"),
+    ]
+    books.begin("42")
+    assert [gap["cause"] for gap in books.gaps] == ["crashed"]
+    assert books.remembered["?"] == value

@@ -7,6 +7,7 @@ clock that events' times are told by.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from bridge.gaps.ledger import Ledger
 from bridge.gaps.limiter import Limits, Purpose
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
 from bridge.gaps.status import Answer, Outcome
-from bridge.outbox.values import Healing, JobInFlight, Memory
+from bridge.outbox.values import Healing, JobInFlight, LeftGap, Memory
 from bridge.settings import ReconciliationSettings
 
 
@@ -47,7 +48,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.records: list[Record] = []
-        self.healings: list[Healing] = []
+        self.healed: Counter[str] = Counter()
         self.is_open = True
         self._known: dict[str, dict[str, JobInFlight]] = {}
         self._kept: list[tuple[Healing, Future[bool]]] = []
@@ -81,7 +82,6 @@ class Outbox:
 
     def heal(self, healing: Healing) -> Future[bool]:
         """Write it if nothing was heard of the job, now or when it is opened."""
-        self.healings.append(healing)
         future: Future[bool] = Future()
         self._kept.append((healing, future))
         if self.is_open:
@@ -117,6 +117,7 @@ class Outbox:
             if record.status in {"done", "error"}:
                 del self._known[ce_source][job.request_id]
         self.records.append(record)
+        self.healed.update(healing.gap_ids)
         return True
 
     @property
@@ -239,6 +240,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.gaps: dict[str, Gap] = {}
+        # What the outbox remembers of gaps for the next process.
+        self.left: dict[str, bytes] = {}
         self.new_process(Memory({}, was_stopped=True, left_gaps=()))
 
     def keep(
@@ -247,6 +250,16 @@ class World:
         """Read the records of gaps."""
         gap = Gap.decode(record.value)
         self.gaps[gap.gap_id] = gap
+        if opens is not None:
+            self.left[opens] = record.value
+        if closes is not None:
+            del self.left[closes]
+
+    def restart(self) -> None:
+        """Have the next process, which knows what is on disk."""
+        healed = self.outbox.healed
+        left = (LeftGap(value, healed[gap]) for gap, value in self.left.items())
+        self.new_process(Memory({}, was_stopped=True, left_gaps=tuple(left)))
 
     def new_process(self, memory: Memory) -> None:
         """Have a ledger and a reconciler that know nothing but what is left."""

@@ -10,10 +10,10 @@ import pytest
 
 from bridge.settings import (
     Kind,
-    SettingDescription,
-    describe,
+    Scope,
+    Setting,
+    all_settings,
     load,
-    load_for_board,
 )
 from helm.values import variable
 from tests.helm import chart
@@ -111,7 +111,7 @@ def test_settings_of_the_board_are_accepted(name: str, tmp_path: Path) -> None:
     pod = _pods(chart.render(values))["board"]
     image = {"BRIDGE_OUTBOX_DIR": "/var/lib/bridge"}
 
-    loaded = load_for_board({}, image | _on_disk(pod, tmp_path), None)
+    loaded = load({}, image | _on_disk(pod, tmp_path), None, Scope.BOARD)
 
     assert loaded.settings.topic == "jobs"
     hosts = (loaded.settings.board.hosts or "").split(",")
@@ -136,7 +136,7 @@ def _on_disk(pod: dict[str, Any], folder: Path) -> dict[str, str]:
 
 def test_every_value_reaches_its_setting() -> None:
     """A value that is a setting changes that setting's variable, and to its text."""
-    known = {setting.environment: setting for setting in describe()}
+    known = {setting.variables[0]: setting for setting in all_settings()}
     values = {
         value.path: known[variable(value.path)]
         for value in chart.listed()
@@ -148,9 +148,9 @@ def test_every_value_reaches_its_setting() -> None:
         environment = _common(_pods(chart.render(changed)))
         for path, setting in values.items():
             given = _got(changed, path)
-            if given is not None and setting.environment in environment:
+            if given is not None and setting.variables[0] in environment:
                 text = str(given).lower() if isinstance(given, bool) else str(given)
-                assert environment[setting.environment] == text, path
+                assert environment[setting.variables[0]] == text, path
                 reached.add(path)
 
     assert set(values) - reached == set()
@@ -166,7 +166,7 @@ def _common(pods: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return board | bridge
 
 
-def _changed(settings: dict[str, SettingDescription], mechanism: str) -> dict[str, Any]:
+def _changed(settings: dict[str, Setting], mechanism: str) -> dict[str, Any]:
     """Give values none of which is a default, and that fit a mechanism."""
     values = copy.deepcopy(chart.examples()["everything.yaml"])
     values["kafka"]["sasl"] = {}
@@ -194,7 +194,7 @@ def _got(values: dict[str, Any], path: str) -> Any:
     return found
 
 
-def _another(setting: SettingDescription) -> Any:
+def _another(setting: Setting) -> Any:
     """Give a value that the setting may have, unlike its default."""
     default = setting.default
     if setting.kind is Kind.BOOLEAN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from bridge.settings import SettingDescription, describe
+from bridge.settings import Setting, all_settings
 from helm.values import variable
 from tests.helm import chart
 
@@ -37,11 +37,11 @@ _OWN_DEFAULT = {
 }
 
 
-def _settings() -> dict[str, SettingDescription]:
-    return {name: known for known in describe() for name in known.environment_names}
+def _settings() -> dict[str, Setting]:
+    return {name: known for known in all_settings() for name in known.variables}
 
 
-def _passed_on() -> dict[str, SettingDescription]:
+def _passed_on() -> dict[str, Setting]:
     """Give the setting that each value is, by its path."""
     settings = _settings()
     return {
@@ -74,8 +74,8 @@ def test_every_setting_has_a_value() -> None:
     given = {known.path for known in _passed_on().values()}
     missing = {
         known.path
-        for known in describe()
-        if known.path not in given | _NO_VALUE | _FILES and not known.secret
+        for known in all_settings()
+        if known.path not in given | _NO_VALUE | _FILES and not known.is_secret
     }
 
     # Give it one in values.yaml and _settings.tpl, and run `make chart`.

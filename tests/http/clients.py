@@ -41,26 +41,14 @@ class _Lasting(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        del self.headers["content-length"]
-        self._piece = {
-            "type": "http.response.body",
-            "body": b"x" * size,
-            "more_body": True,
-        }
-
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope, receive
+        del receive
         head = {"type": "http.response.start", "status": 200}
-        await send({**head, "headers": self.raw_headers})
+        await send({**head, "headers": [(b"content-type", b"text/event-stream")]})
+        body = b"x" * int(scope["path_params"]["size"])
         while True:
-            await send(self._piece)
+            await send({"type": "http.response.body", "body": body, "more_body": True})
             await trio.sleep(0.02)
-
-
-async def _last(request: Request) -> Response:
-    return _Lasting(int(request.path_params["size"]))
 
 
 def application() -> Starlette:
@@ -90,13 +78,16 @@ def application() -> Starlette:
     async def fail(_: Request) -> Response:
         raise LookupError
 
+    async def last(_: Request) -> Response:
+        return _Lasting()
+
     return Starlette(
         routes=[
             Route("/", size, methods=["GET", "POST"]),
             Route("/refuse", refuse, methods=["POST"]),
             Route("/give-up", give_up, methods=["POST"]),
             Route("/flood", flood),
-            Route("/last/{size}", _last),
+            Route("/last/{size}", last),
             Route("/work/{seconds}", work),
             Route("/fail", fail),
         ]
@@ -129,6 +120,17 @@ async def until_end(stream: trio.abc.ReceiveStream) -> tuple[bytes, float]:
     except trio.BrokenResourceError:
         pass
     return received, trio.current_time() - begun
+
+
+async def said(port: int, *sent: bytes) -> bytes:
+    """Send pieces one after the other, and then the end; return the answer."""
+    async with await connected(port) as stream:
+        for piece in sent:
+            await stream.send_all(piece)
+            await trio.sleep(0.01)
+        # Else a connection that is kept would end with its deadline.
+        await stream.send_eof()
+        return (await until_end(stream))[0]
 
 
 async def trickle(stream: trio.abc.SendStream, first: bytes, *pieces: bytes) -> None:

@@ -15,26 +15,12 @@ from tests.http.clients import (
     GET,
     PATIENCE_SECONDS,
     POST,
-    connected,
+    said,
     served,
-    until_end,
 )
 
 
 _ANSWER = b"HTTP/1.1 200 "
-
-
-async def _said(port: int, *sent: bytes) -> bytes:
-    """Send pieces one after the other, and read to the end."""
-    stream = await connected(port)
-    for piece in sent:
-        await stream.send_all(piece)
-        await trio.sleep(0.01)
-    # Else a connection that is kept would end with its deadline.
-    await stream.send_eof()
-    answer, _ = await until_end(stream)
-    await stream.aclose()
-    return answer
 
 
 async def test_connection_is_kept_for_the_next_request() -> None:
@@ -83,46 +69,46 @@ async def test_refusal_is_read_by_a_client_that_still_sends() -> None:
             assert (answer.status_code, answer.text) == (401, "no")
 
 
-async def test_small_body_that_nobody_read_does_not_end_the_connection() -> None:
-    """It is there already: another request may follow."""
-    refused = POST.replace(b"/", b"/refuse", 1) + b"Content-Length: 4\r\n\r\nbody"
+_POST = POST + b"Content-Length: %d\r\n\r\n"
+_ASKS = POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [
+        # Several at once are answered in their order.
+        (
+            [b"".join(_POST % size + b"x" * size for size in (3, 0, 20_000, 1))],
+            [(200, b"3"), (200, b"0"), (200, b"20000"), (200, b"1")],
+        ),
+        # A small body that wasn't read is here already: another request may follow.
+        (
+            [_POST.replace(b"/", b"/refuse", 1) % 4 + b"body" + GET],
+            [(401, b"no"), (200, b"0")],
+        ),
+        # The client goes on once the application reads.
+        ([_ASKS, b"five!"], [(100, b""), (200, b"5")]),
+        ([_ASKS.replace(b"/", b"/refuse", 1)], [(401, b"no")]),
+        ([GET.replace(b"GET", b"HEAD")], [(200, b"")]),
+        # However the bytes are cut, the request is the same.
+        *(
+            ([(_POST % 5)[:cut], (_POST % 5)[cut:] + b"five!"], [(200, b"5")])
+            for cut in range(1, len(_POST % 5), 8)
+        ),
+    ],
+)
+async def test_each_request_has_its_answer(
+    sent: list[bytes], answers: list[tuple[int, bytes]]
+) -> None:
+    """Status and body, in the order of the requests."""
     async with served() as port:
-        answer = await _said(port, refused + GET)
-        assert answer.count(b"HTTP/1.1 401 ") == 1
-        assert answer.count(_ANSWER) == 1
-
-
-async def test_client_that_asks_whether_to_go_on_is_told() -> None:
-    """`Expect: 100-continue` is answered once the application reads."""
-    head = POST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
-    async with served() as port:
-        answer = await _said(port, head, b"five!")
-        assert answer.startswith(b"HTTP/1.1 100 ")
-        assert answer.endswith(b"\r\n\r\n5")
-        answer = await _said(port, head.replace(b"/", b"/refuse", 1))
-        assert answer.startswith(b"HTTP/1.1 401 ")
-
-
-async def test_pieces_of_a_request_make_one() -> None:
-    """However the bytes are cut, the request is the same."""
-    request = POST + b"Connection: close\r\nContent-Length: 5\r\n\r\nfive!"
-    async with served() as port:
-        for cut in range(1, len(request), 4):
-            answer = await _said(port, request[:cut], request[cut:])
-            assert answer.startswith(_ANSWER)
-            assert answer.endswith(b"\r\n\r\n5")
-
-
-async def test_pipelined_requests_are_answered_in_their_order() -> None:
-    """Several at once are several answers."""
-    posts = [
-        POST + b"Content-Length: %d\r\n\r\n" % size + b"x" * size
-        for size in (3, 0, 20_000, 1)
-    ]
-    async with served() as port:
-        answer = await _said(port, b"".join(posts))
-        bodies = [one.rpartition(b"\r\n\r\n")[2] for one in answer.split(_ANSWER)[1:]]
-        assert bodies == [b"3", b"0", b"20000", b"1"]
+        parts = (await said(port, *sent)).split(b"HTTP/1.1 ")[1:]
+    found = [(int(part[:3]), part.partition(b"\r\n\r\n")[2]) for part in parts]
+    assert found == answers
+    # Also of an answer to HEAD.
+    assert all(
+        (b"content-length: " in part) != part.startswith(b"100") for part in parts
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,18 +123,9 @@ async def test_client_that_wants_one_answer_gets_the_end_with_it(head: bytes) ->
     """It need not wait for any deadline."""
     async with served() as port:
         with trio.fail_after(PATIENCE_SECONDS):
-            answer = await _said(port, head)
+            answer = await said(port, head)
         assert answer.startswith(_ANSWER)
         assert b"connection: close" in answer.lower()
-
-
-async def test_head_request_has_no_body() -> None:
-    """What the application gives is kept back; the length is told."""
-    async with served() as port:
-        answer = await _said(port, GET.replace(b"GET", b"HEAD"))
-        assert answer.startswith(_ANSWER)
-        assert b"content-length: 1" in answer
-        assert answer.endswith(b"\r\n\r\n")
 
 
 async def _silent(_: Scope, __: Receive, ___: Send) -> None:
@@ -194,7 +171,7 @@ async def test_any_application_ends_its_exchange(
     """One that says nothing, half, or waits for the end, leaves nobody hanging."""
     serving = partial(serve, limits=Limits(head_seconds=0.5))
     port: int = await nursery.start(serving, app, "127.0.0.1:0")
-    answer = await _said(port, GET)
+    answer = await said(port, GET)
     assert answer.startswith(expected[0])
     assert answer.endswith(expected[1])
     nursery.cancel_scope.cancel()

@@ -80,16 +80,6 @@ def test_each_address_has_its_reason() -> None:
     assert re.search(r"no-such-host\.invalid:9092: \S", str(error))
 
 
-def test_an_address_that_accepts_and_is_silent_is_told() -> None:
-    """A server that never answers is given up at the timeout, which is said."""
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        settings = KafkaSettings(
-            bootstrap_servers=f"127.0.0.1:{silent.getsockname()[1]}"
-        )
-        error = asyncio.run(failed_start(settings, timeout_seconds=0.2))
-    assert "no answer within 0.2 s" in str(error)
-
-
 def test_a_broker_that_is_back_meanwhile_is_told(kafka: KafkaBroker) -> None:
     """When the second knock succeeds the sentence says so instead of a cause."""
     error = diagnose(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers))

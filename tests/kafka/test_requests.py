@@ -16,7 +16,7 @@ import pytest
 from aiokafka import TopicPartition, errors  # noqa: TID251 - looked at
 from confluent_kafka import Producer
 
-from bridge.kafka import requests
+from bridge.kafka import connection, requests
 from bridge.kafka.connection import connected, consuming, partitions_of
 from bridge.kafka.log import open_log
 from bridge.kafka.requests import (
@@ -94,12 +94,11 @@ def test_a_policy_says_whether_a_topic_may_have_holes(
 
 
 def test_a_consumer_ends_while_a_fetch_waits_for_its_retry(
-    topic: Topic, own_kafka: KafkaServer
+    topic: Topic, own_kafka: KafkaServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Aiokafka's own stop would end with that fetch, its connections open."""
-    settings = KafkaSettings(
-        bootstrap_servers=topic.bootstrap_servers, retry_backoff_seconds=20.0
-    )
+    monkeypatch.setattr(connection, "RETRY_BACKOFF_SECONDS", 20.0)
+    settings = KafkaSettings(bootstrap_servers=topic.bootstrap_servers)
     process = psutil.Process()
 
     async def read() -> None:

@@ -39,12 +39,12 @@ Progress = Callable[[str], None]
 class FetchError(Exception):
     """Something that a server needs can't be fetched; says what, and how to go on."""
 
-    def __init__(self, what: str, source: str, way_on: str, detail: str) -> None:
+    def __init__(self, what: str, detail: str) -> None:
         super().__init__(
-            f"{what} could not be fetched from {source}.\n"
-            f"To go on, repair the way to it (proxy settings come from the "
-            f"environment), or {way_on}.\n"
-            f"The last that was heard:\n{detail}"
+            f"{what} could not be fetched.\n"
+            "To go on, repair the way to it (proxy settings come from the environment),"
+            " or leave out the tests that need it (-m 'not connected').\n"
+            f"The last error was:\n{detail}"
         )
 
 
@@ -67,8 +67,6 @@ def cached(
     title: str,
     *,
     recipe: str,
-    source: str,
-    way_on: str,
     fill: Callable[[Path], Path],
     progress: Progress,
 ) -> Path:
@@ -94,20 +92,20 @@ def cached(
                 fill(Path(partial)).rename(target)
             progress(f"... done in {time.monotonic() - started:.0f} s")
     except (ProcessError, OSError, ValueError) as error:
-        raise FetchError(title, source, way_on, str(error)) from error
+        raise FetchError(title, str(error)) from error
     return target
 
 
-def empty(names: Iterable[str], progress: Progress = to_stderr) -> None:
+def empty(names: Iterable[str]) -> None:
     """Empty the cache of these names; what something else put there stays."""
     cache = cache_folder()
     if not cache.is_dir():
         return
-    with _lock(cache, progress):
+    with _lock(cache, to_stderr):
         for name in names:
             for pattern in (f"{name}-*", f"{_PARTIAL_PREFIX}{name}-*"):
                 for folder in cache.glob(pattern):
-                    progress(f"Removing {folder}")
+                    to_stderr(f"Removing {folder}")
                     shutil.rmtree(folder)
 
 

@@ -24,12 +24,7 @@ from tests.kit.npm import (
     fetch_seed_clients,
     fetch_soketi,
 )
-from tests.kit.wheels import (
-    EXISTING_KAFKA,
-    WITHOUT_CONNECTED,
-    run_program,
-    wheel,
-)
+from tests.kit.wheels import run_program, wheel
 
 
 KAFKA_VERSION = "4.3.1"
@@ -67,7 +62,6 @@ def fetch_kafka(progress: Progress = to_stderr) -> str:
         f"Apache Kafka {KAFKA_VERSION} (55 MB)",
         coordinates=_KAFKA_COORDINATES,
         digests=_KAFKA_DIGESTS.read_text(),
-        way_on=EXISTING_KAFKA,
         progress=progress,
     )
     return os.pathsep.join(f"{folder / part}/*" for part in ("jars", "modules"))
@@ -77,7 +71,7 @@ def fetch_registry(progress: Progress = to_stderr) -> Path:
     """Fetch Apicurio Registry unless the cache has it."""
 
     def fill(folder: Path) -> Path:
-        archive = Path(_resolve(folder, _REGISTRY_COORDINATES, WITHOUT_CONNECTED))
+        archive = Path(_resolve(folder, _REGISTRY_COORDINATES))
         with archive.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != _REGISTRY_DIGEST:
                 raise ValueError(f"not the expected archive: {archive.name}")
@@ -90,8 +84,6 @@ def fetch_registry(progress: Progress = to_stderr) -> Path:
         "registry",
         f"Apicurio Registry {REGISTRY_VERSION} (159 MB)",
         recipe=f"{_REGISTRY_COORDINATES}\n{_REGISTRY_DIGEST}",
-        source="a Maven repository",
-        way_on=WITHOUT_CONNECTED,
         fill=fill,
         progress=progress,
     )
@@ -104,7 +96,6 @@ def fetch_java_compiler(progress: Progress = to_stderr) -> Path:
         "Eclipse's compiler for Java (3 MB)",
         coordinates=_ECJ_COORDINATES,
         digests=_ECJ_DIGESTS.read_text(),
-        way_on=WITHOUT_CONNECTED,
         progress=progress,
     )
     (jar,) = folder.glob("*/ecj-*.jar")
@@ -117,13 +108,12 @@ def _fetch_jars(
     *,
     coordinates: str,
     digests: str,
-    way_on: str,
     progress: Progress,
 ) -> Path:
     """Return a folder of jars with the listed digests; arguments as of `cached`."""
 
     def fill(folder: Path) -> Path:
-        environment = Path(_resolve(folder, coordinates, way_on))
+        environment = Path(_resolve(folder, coordinates))
         check_digests(environment, digests)
         return environment
 
@@ -131,16 +121,14 @@ def _fetch_jars(
         name,
         title,
         recipe=f"{coordinates}\n{digests}",
-        source="a Maven repository",
-        way_on=way_on,
         fill=fill,
         progress=progress,
     )
 
 
-def _resolve(folder: Path, coordinates: str, way_on: str) -> str:
+def _resolve(folder: Path, coordinates: str) -> str:
     """Download what Maven coordinates name; gives the path that jars.py prints."""
-    wheel("jgo", "jgo, which fetches jars,", way_on)
+    wheel("jgo")
     resolver = Path(__file__).with_name("jars.py")
     output = run_program(
         "jgo",
@@ -151,10 +139,10 @@ def _resolve(folder: Path, coordinates: str, way_on: str) -> str:
     return output.strip().splitlines()[-1]
 
 
-def clean(progress: Progress = to_stderr) -> None:
+def clean() -> None:
     """Empty the cache; only what this module puts there is removed."""
     names = "kafka", "ecj", "registry", "soketi", "seed-clients", "node-peers"
-    empty((*names, "asyncapi", "axe", "typescript"), progress)
+    empty((*names, "asyncapi", "axe", "typescript"))
 
 
 def check_digests(folder: Path, digests: str) -> None:

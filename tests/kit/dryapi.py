@@ -22,7 +22,7 @@ import trio
 import trio.lowlevel
 
 from bridge.sandbox import Sandbox, SandboxConfig
-from bridge.sandbox.control import Answer, Asked
+from bridge.sandbox.api import Answer, Asked
 from tests.kit.publisher import Soketi
 
 
@@ -75,7 +75,7 @@ class DryApi:
         self.url = ""
 
     def answer(self, path: str, **answer: Any) -> None:
-        """Answer requests for a path so; see `bridge.sandbox.answers.Answer`."""
+        """Answer requests for a path so; see `bridge.sandbox.api.Answer`."""
         self._do(lambda: self._sandbox.answers.order(Answer(path, **answer)))
 
     def reset(self, path: str) -> None:

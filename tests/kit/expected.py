@@ -52,7 +52,6 @@ class Expected:
     only_committed: bool = False
     repeats: bool = False
     salvaged: bool = False
-    holes: Collection[tuple[str, int, int]] = ()
     marks: Collection[str] = ()
     origins: Collection[str] = ("socket",)
     headers: Collection[str] = ()
@@ -60,7 +59,6 @@ class Expected:
     gaps: Mapping[str, Sequence[str]] | None = None
     open_gaps: int | None = 0
     sources: Collection[str] | None = None
-    outboxes: Collection[str] | None = None
     framed: bool = False
     counts: Sequence[Counts] | None = None
     all_counted: bool = True

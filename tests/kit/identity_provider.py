@@ -29,11 +29,8 @@ class IdentityProvider:
         self.client_id = "bridge"
         self.client_secret = "correct-horse:battery/staple"
         self.audience = "kafka"
-        self.lifetime_seconds: float | None = _LIFETIME_SECONDS
         self.answer: tuple[int, bytes] | None = None
-        self.delay_seconds = 0.0
         self.requests: list[dict[str, str]] = []
-        self.headers: list[dict[str, str]] = []
         self._key = RSAKey.generate_key(2048, {"kid": uuid.uuid4().hex}, private=True)
         self._identity = authority.identity("provider", "localhost")
         self._keys = _serve(self._give_keys)
@@ -89,11 +86,8 @@ class IdentityProvider:
         """Be as at the beginning."""
         self.client_secret = "correct-horse:battery/staple"
         self.audience = "kafka"
-        self.lifetime_seconds = _LIFETIME_SECONDS
         self.answer = None
-        self.delay_seconds = 0.0
         self.requests.clear()
-        self.headers.clear()
 
     def token(self) -> str:
         """Sign a token for the client."""
@@ -104,7 +98,7 @@ class IdentityProvider:
             "aud": self.audience,
             "scope": "kafka",
             "iat": now,
-            "exp": now + int(self.lifetime_seconds or _LIFETIME_SECONDS),
+            "exp": now + _LIFETIME_SECONDS,
         }
         head = {"alg": "RS256", "kid": self._key.kid}
         return jwt.encode(head, claims, self._key)
@@ -117,8 +111,6 @@ class IdentityProvider:
         size = int(request.headers.get("Content-Length", "0"))
         form = dict(urllib.parse.parse_qsl(request.rfile.read(size).decode()))
         self.requests.append(form)
-        self.headers.append(dict(request.headers))
-        time.sleep(self.delay_seconds)
         if self.answer is not None:
             return self.answer
         if request.path != "/token":
@@ -136,10 +128,11 @@ class IdentityProvider:
             urllib.parse.unquote_plus(secret),
         ) != known:
             return 401, {"error": "invalid_client", "error_description": given}
-        answer: dict[str, Any] = {"access_token": self.token(), "token_type": "Bearer"}
-        if self.lifetime_seconds is not None:
-            answer["expires_in"] = self.lifetime_seconds
-        return 200, answer
+        return 200, {
+            "access_token": self.token(),
+            "token_type": "Bearer",
+            "expires_in": _LIFETIME_SECONDS,
+        }
 
 
 def _start(server: ThreadingHTTPServer) -> None:

@@ -53,30 +53,36 @@ def read_topic(
     transactions are left out, as consumers that ask for committed ones see it.
     """
     deadline = time.monotonic() + timeout
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap_servers,
-            "group.id": f"reader-{uuid.uuid4()}",  # asked for, never joined
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "allow.auto.create.topics": False,
-            "check.crcs": True,
-            # At the end of a partition the broker holds a fetch back this long.
-            "fetch.wait.max.ms": 50,
-        },
-        logger=SILENT,
-    )
+    # At the end of a partition it gives an error.
+    consumer = consumer_of(bootstrap_servers, **{"enable.partition.eof": True})
     try:
         return _read(consumer, topic, expected, deadline)
     finally:
         consumer.close()
 
 
+def consumer_of(bootstrap_servers: str, **more: object) -> Consumer:
+    """Make a consumer that is in no group and reads committed records."""
+    return Consumer(
+        {
+            "bootstrap.servers": bootstrap_servers,
+            "group.id": f"reader-{uuid.uuid4()}",  # asked for, never joined
+            "enable.auto.commit": False,
+            "allow.auto.create.topics": False,
+            "check.crcs": True,
+            # At the end of a partition the broker holds a fetch back this long.
+            "fetch.wait.max.ms": 50,
+            **more,
+        },
+        logger=SILENT,
+    )
+
+
 def _read(
     consumer: Consumer, topic: str, expected: int | None, deadline: float
 ) -> list[Record]:
     """Read with a consumer that belongs to this call alone."""
-    partitions = _partitions(consumer, topic, deadline)
+    partitions = partitions_of(consumer, topic, max(deadline - time.monotonic(), 0.1))
     consumer.assign(
         [TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions]
     )
@@ -105,9 +111,9 @@ def _read(
     return [record for _, record in sorted(records.items())]
 
 
-def _partitions(consumer: Consumer, topic: str, deadline: float) -> list[int]:
-    remaining = max(deadline - time.monotonic(), 0.1)
-    metadata = consumer.list_topics(topic, timeout=remaining).topics[topic]
+def partitions_of(consumer: Consumer, topic: str, timeout: float) -> list[int]:
+    """Give the partitions that a topic has now."""
+    metadata = consumer.list_topics(topic, timeout=timeout).topics[topic]
     if metadata.error is not None:
         raise KafkaException(metadata.error)
     return sorted(metadata.partitions)

@@ -168,6 +168,29 @@ class ScriptedServer:
             await trio.aclose_forcefully(stream)
 
 
+class PassingStream(trio.abc.Stream):
+    """A stream that passes everything on to another one; a test sees what passes."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send."""
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait until sending might not block."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        """Receive."""
+        return await self._stream.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        """Close."""
+        await self._stream.aclose()
+
+
 _socket_ids = iter(range(1, 1_000_000))
 
 
@@ -343,18 +366,10 @@ async def staged(
         servers.cancel_scope.cancel()
 
 
-async def refusal(
-    *scripts: Script,
-    authorizer: FakeAuthorizer | None = None,
-    listener: Any = None,
-    **settings: Any,
-) -> tuple[RefusedError, Stage]:
-    """Run a session that has to be refused.
-
-    The arguments are those of `staged`.
-    """
+async def refusal(*scripts: Script, **settings: Any) -> tuple[RefusedError, Stage]:
+    """Run a session that has to be refused."""
     async with trio.open_nursery() as servers:
-        stage = Stage(ScriptedServer(scripts, servers), authorizer, listener=listener)
+        stage = Stage(ScriptedServer(scripts, servers))
         with pytest.raises(RefusedError) as caught:
             await stage.session(settings).run()
         servers.cancel_scope.cancel()

@@ -64,7 +64,6 @@ _LISTENERS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "EXPIRED": ("SSL", ()),
     "MISNAMED": ("SSL", ()),
     "ROTATING": ("SASL_SSL", ("SCRAM-SHA-512",)),
-    "FLEETING": ("SASL_SSL", ("OAUTHBEARER",)),
 }
 
 
@@ -72,8 +71,8 @@ class SecureKafka(KafkaServer):
     """One broker that asks in many ways who comes.
 
     `EXPIRED` shows a certificate that was good once; `MISNAMED` sends its clients on to
-    an address that doesn't stand in its certificate; `ROTATING` and `FLEETING` end each
-    connection after a second and a half.
+    an address that doesn't stand in its certificate; `ROTATING`
+    ends each connection after a second and a half.
     """
 
     def __init__(self) -> None:
@@ -221,14 +220,13 @@ class SecureKafka(KafkaServer):
                     login += f' user_{USER}="{PASSWORD}";'
                 key = f"{prefix}.{mechanism.lower()}.sasl.jaas.config"
                 lines.append(f"{key}={login}")
-        for name in ("tokens", "fleeting"):
-            prefix = f"listener.name.{name}"
-            lines += [
-                f"{prefix}.oauthbearer.sasl.server.callback.handler.class={_VALIDATOR}",
-                f"{prefix}.sasl.oauthbearer.jwks.endpoint.url={self.provider.keys_url}",
-                f"{prefix}.sasl.oauthbearer.expected.audience=kafka",
-                f"{prefix}.sasl.oauthbearer.expected.issuer={self.provider.issuer}",
-            ]
+        prefix = "listener.name.tokens"
+        lines += [
+            f"{prefix}.oauthbearer.sasl.server.callback.handler.class={_VALIDATOR}",
+            f"{prefix}.sasl.oauthbearer.jwks.endpoint.url={self.provider.keys_url}",
+            f"{prefix}.sasl.oauthbearer.expected.audience=kafka",
+            f"{prefix}.sasl.oauthbearer.expected.issuer={self.provider.issuer}",
+        ]
         lines += [
             *(
                 f"listener.name.{name.lower()}.ssl.client.auth=required"
@@ -239,7 +237,6 @@ class SecureKafka(KafkaServer):
             "listener.name.rotating.ssl.keystore.type=PEM",
             f"listener.name.rotating.ssl.keystore.location={self._rotating.both}",
             f"listener.name.rotating.connections.max.reauth.ms={_SESSION_MS}",
-            f"listener.name.fleeting.connections.max.reauth.ms={_SESSION_MS}",
             "",
         ]
         return super()._properties(node) + "\n".join(lines)

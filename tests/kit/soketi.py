@@ -37,14 +37,13 @@ class SoketiServer(ChildServer, Soketi):
     _stop_grace_seconds = 6.0
 
     def __init__(
-        self,
-        app: App | None = None,
-        options: Mapping[str, Any] | None = None,
+        self, options: Mapping[str, Any] | None = None, *, max_connections: int = -1
     ) -> None:
         program = wheels.node()
         packages = npm.fetch_soketi()
         (port,) = free_ports(1)
-        super().__init__(f"ws://127.0.0.1:{port}", app or App())
+        super().__init__(f"ws://127.0.0.1:{port}", App())
+        self._max_connections = max_connections
         self._folder = Path(tempfile.mkdtemp(prefix="bridge-soketi-"))
         config = self._folder / "soketi.json"
         config.write_text(json.dumps({**self._config(), **(options or {})}))
@@ -66,7 +65,6 @@ class SoketiServer(ChildServer, Soketi):
 
     def _config(self) -> dict[str, Any]:
         unlimited = (
-            "maxConnections",
             "maxBackendEventsPerSecond",
             "maxClientEventsPerSecond",
             "maxReadRequestsPerSecond",
@@ -78,6 +76,7 @@ class SoketiServer(ChildServer, Soketi):
             "enabled": True,
             "enableClientMessages": True,
             "webhooks": [],
+            "maxConnections": self._max_connections,
             **dict.fromkeys(unlimited, -1),
         }
         metrics_port, cluster_port = free_ports(2)

@@ -218,7 +218,6 @@ def _good() -> Written:
         "dead_letters": {"refused_by_broker": 1},
         "gaps": {"c1": ["disconnected"]},
         "sources": {_SOURCE},
-        "outboxes": {_OUTBOX},
         "counts": [Counts(came=8, published=7, dead_lettered=1)],
         "secrets": {_SECRET},
     }

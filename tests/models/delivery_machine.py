@@ -32,8 +32,6 @@ from tests.models.model_log import POISON, CommitFault, Fault, Written
 from tests.models.virtual_time import VirtualLoop
 
 
-__all__ = ["DEAD", "JOBS", "Machine", "Mode", "machine_for"]
-
 Mode = Literal["idempotent", "transactional"]
 
 JOBS, DEAD = "jobs", "jobs.dlq"

@@ -21,8 +21,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 
-__all__ = ["ORDERS", "explore", "explored"]
-
 ORDERS = int(os.environ.get("BRIDGE_TEST_ORDERS") or 300)
 
 _GIVEN = os.environ.get("BRIDGE_TEST_SEED") or "0"

@@ -26,9 +26,6 @@ from tests.models.model_client import ModelLog, ModelProducer
 from tests.models.model_log import ANSWER_SECONDS, CommitFault, Fault, Log, Written
 
 
-__all__ = ["ModelBroker"]
-
-
 class ModelBroker:
     """Topics, logs and producers; `patches` puts it in aiokafka's place.
 

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -21,9 +27,6 @@ from tests.models.model_log import ANSWER_SECONDS, POISON, CommitFault, Fault, W
 
 if TYPE_CHECKING:
     from tests.models.model_broker import ModelBroker
-
-
-__all__ = ["ModelLog", "ModelProducer"]
 
 
 class ModelLog:
@@ -112,6 +115,7 @@ class _Sent:
     size_bytes: int
     outcome: int | ClientError
     began_ns: int = 1
+    began: float = 0.0
 
 
 class ModelProducer:
@@ -215,9 +219,13 @@ class ModelProducer:
         return _Sent(records, len(batch), outcome)
 
     @staticmethod
-    async def base_offset(sent: _Sent) -> int:
-        """The offset, or what went wrong."""
+    async def wait(_: Iterable[_Sent]) -> None:
+        """Wait until all batches are answered."""
         await asyncio.sleep(ANSWER_SECONDS)
+
+    @staticmethod
+    def base_offset(sent: _Sent) -> int:
+        """The offset, or what went wrong."""
         if isinstance(sent.outcome, int):
             return sent.outcome
         raise sent.outcome

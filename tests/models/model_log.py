@@ -6,15 +6,6 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 
-__all__ = [
-    "ANSWER_SECONDS",
-    "POISON",
-    "CommitFault",
-    "Fault",
-    "Log",
-    "Written",
-]
-
 # A record with this in its value is refused wherever it is sent.
 POISON = b"poison"
 

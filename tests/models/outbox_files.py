@@ -24,8 +24,6 @@ from tests.outbox.making import (
 )
 
 
-__all__ = ["OutboxFiles"]
-
 # Nothing of a model needs a disk.
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 

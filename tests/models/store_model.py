@@ -11,9 +11,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 
-__all__ = ["Log", "Model", "ModelPartition"]
-
-
 @dataclass
 class ModelPartition:
     """

@@ -243,7 +243,7 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
             before = self.topic[gap.gap_id]
             if gap.until_us is None:
                 assert not before
-            elif not gap.is_settled:
+            elif not gap.is_resolved:
                 assert [told.until_us for told in before] == [None]
             else:
                 assert before[-1].until_us == gap.until_us

@@ -106,7 +106,9 @@ class _Life:
     async def _work(self, calls: int) -> None:
         for _ in range(calls):
             purpose = self.chance.choice(list(Purpose))
-            if not await ask(self.api, self.limiter, purpose, self.latency):
+            is_asked = await ask(self.api, self.limiter, purpose, self.latency)
+            # Stale jobs have used up their part long before gaps have.
+            if not is_asked and purpose is Purpose.GAP:
                 return
 
 

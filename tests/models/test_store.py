@@ -62,7 +62,7 @@ def _number(row: Record | StoredRecord) -> int:
 class StoreAgainstModel(OutboxFiles):
     """Rules change both; what must hold of them is at the end."""
 
-    limits: ClassVar[dict[str, float]] = {"keep_acked_seconds": _KEEP_SECONDS}
+    limits: ClassVar[dict[str, float]] = {"acknowledged_seconds": _KEEP_SECONDS}
 
     def __init__(self) -> None:
         super().__init__()

@@ -9,9 +9,6 @@ import asyncio  # noqa: TID251 - what is tested runs on asyncio
 import selectors
 
 
-__all__ = ["VirtualLoop"]
-
-
 class _Selector(selectors.SelectSelector):
     """Looks at sockets, and lets the clock jump where it would wait."""
 

@@ -115,7 +115,10 @@ MUTANTS = (
     Mutant(
         "10-webhook-before-commit",
         "A webhook is answered with 2xx before it is on disk.",
-        ("tests/webhooks/test_killed.py::test_a_kill_takes_nothing_that_was_answered",),
+        (
+            "tests/gaps/test_webhook_flood.py::test_kill_loses_nothing_that_was_answered",
+            "tests/gaps/test_webhook_disk.py::test_answer_waits_for_the_commit",
+        ),
     ),
     Mutant(
         "11-token-not-read-again",
@@ -214,7 +217,7 @@ MUTANTS = (
     ),
     Mutant(
         "26-unknown-jobs-not-reported",
-        "A gap is settled as if its unknown jobs had ended.",
+        "A gap is resolved as if its unknown jobs had ended.",
         (f"{_MODELS}test_reconciliation.py::test_what_is_told_is_so",),
     ),
     Mutant(
@@ -281,6 +284,13 @@ MUTANTS = (
         "A pong that waited while the process was suspended proves its ping.",
         (
             "tests/pusher/test_session_stalls.py::test_a_ping_from_before_the_stall_proves_nothing",
+        ),
+    ),
+    Mutant(
+        "38-failed-call-counted",
+        "A call that failed counts for the minute, until a response corrects that.",
+        (
+            "tests/gaps/test_reconciler.py::test_an_incident_of_the_endpoint_costs_no_minute",
         ),
     ),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from bridge.errors import DeadLetterReason
+from bridge.gaps.limiter import Limiter, Limits, Purpose
 from bridge.operations.healing_sources import HealingSources
 from bridge.operations.sources import Sources
 from bridge.outbox.statistics import OutboxStatistics, TopicCounts
@@ -136,7 +137,7 @@ def _gaps() -> Any:
 def _reconciliation() -> Any:
     return SimpleNamespace(
         requests={(_ID, "answered"): 4, (_ID, "not_found"): 1},
-        waiting={(_ID, "gap"): 2, (_ID, "silent"): 0},
+        waiting={(_ID, "gap"): 2, (_ID, "stale"): 0},
         healed={_ID: 3},
         superseded={_ID: 1},
         unknown={_ID: 1},
@@ -147,15 +148,18 @@ def _webhooks() -> Any:
     return SimpleNamespace(
         deliveries={(_ID, "taken"): 2, (_ID, "wrong_signature"): 1},
         events={(_ID, "job.processing"): 1, (_ID, "job.completed"): 1},
-        strangers=1,
+        unknown_account=1,
         last_terminal_at_us={_ID: NOW_US - 60_000_000},
-        released={"written": 1, "superseded": 1},
     )
 
 
-def _budget() -> Any:
+def _limiter() -> Limiter:
     # A Basic account's, after five calls.
-    return SimpleNamespace(remaining_minute=32, remaining_day=145, is_backing_off=False)
+    limiter = Limiter(UPTIME, reserve_percent=25, now_us=lambda: NOW_US)
+    for _ in range(5):
+        limiter.begin(Purpose.GAP, UPTIME)
+        limiter.end(Limits(), UPTIME)
+    return limiter
 
 
 def _loop() -> Any:
@@ -174,13 +178,22 @@ class Statistics:
     gaps: Any = field(default_factory=_gaps)
     loop: Any = field(default_factory=_loop)
     reconciliation: Any = field(default_factory=_reconciliation)
-    budgets: dict[str, Any] = field(default_factory=lambda: {_ID: _budget()})
+    limiter: Limiter = field(default_factory=_limiter)
     webhooks: Any = field(default_factory=_webhooks)
+    released: Mapping[str, int] = field(
+        default_factory=lambda: {"written": 1, "superseded": 1}
+    )
 
     def healing(self) -> HealingSources:
         """Give those of healing alone."""
         return HealingSources(
-            self.reconciliation, self.budgets, self.webhooks, lambda _: 9, (_ID,)
+            self.reconciliation,
+            {_ID: self.limiter},
+            lambda: UPTIME,
+            self.webhooks,
+            self.released,
+            lambda _: 9,
+            (_ID,),
         )
 
     def sources(self) -> Sources:

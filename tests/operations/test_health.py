@@ -9,10 +9,12 @@ import pytest
 import trio
 import trio.testing
 
+from bridge.gaps.limiter import Limits, Purpose
 from bridge.operations.health import Health
 from bridge.operations.heartbeat import LoopHeartbeat
 from bridge.operations.metrics import Metrics
 from tests.operations.statistics import (
+    UPTIME,
     Statistics,
     finding,
 )
@@ -98,12 +100,12 @@ async def test_topic_that_does_not_fit_is_shown_and_no_failure(
 
 
 @pytest.mark.parametrize(
-    ("is_backing_off", "remaining", "detail"),
+    ("failed", "limits", "detail"),
     [
-        (True, 150, "it gives no answers; the bridge tries again"),
+        (True, Limits(), "it gives no answers; the bridge tries again"),
         (
             False,
-            0,
+            Limits(limited_by="daily"),
             "this day's calls are used up; jobs of gaps stay unknown",
         ),
     ],
@@ -111,13 +113,14 @@ async def test_topic_that_does_not_fit_is_shown_and_no_failure(
 async def test_a_status_endpoint_that_gives_nothing_is_shown(
     client: httpx.AsyncClient,
     statistics: Statistics,
-    is_backing_off: bool,  # noqa: FBT001 - a case of the table
-    remaining: int,
+    *,
+    failed: bool,
+    limits: Limits,
     detail: str,
 ) -> None:
     """It is for information: events come all the same."""
-    budget = statistics.budgets["client-1"]
-    budget.is_backing_off, budget.remaining_day = is_backing_off, remaining
+    statistics.limiter.begin(Purpose.GAP, UPTIME)
+    statistics.limiter.end(limits, UPTIME, failed=failed)
     answer = await client.get("/readyz")
     assert answer.status_code == 200
     assert _for_information(answer, "status-endpoint:client-1") == (False, detail)

@@ -17,7 +17,7 @@ from msgspec import structs
 from bridge.events import header_names
 from bridge.events.record import Envelope, Origin, Record, StoredRecord
 from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.values import Delivery, Healing, JobInFlight
+from bridge.outbox.values import Delivery, Healing, JobInFlight, Retention
 from bridge.settings import OutboxSettings
 
 
@@ -105,11 +105,23 @@ def number_of(row: StoredRecord | Record) -> int:
 
 
 def make_outbox(directory: OutboxDirectory, **options: Any) -> Outbox:
-    """Open an outbox; what isn't one of its own options is a setting."""
-    own = {"strip_preview", "on_loss", "refuse_late", "webhook"} & options.keys()
-    limits = {name: options[name] for name in options.keys() - own}
+    """Open an outbox with options of its own, of settings and of retention."""
+    kept, limits = (
+        {
+            name: options.pop(name)
+            for name in set(kind.__struct_fields__) & options.keys()
+        }
+        for kind in (Retention, OutboxSettings)
+    )
+    on_loss = options.pop("on_loss", None)
     settings = OutboxSettings(dir=directory.path, **limits)
-    return Outbox(directory, settings, **{name: options[name] for name in own})
+    outbox = Outbox(directory, settings, retention=Retention(**kept), **options)
+    if on_loss is not None:
+        outbox.on_loss = on_loss
+        # As the ledger's `restore` does.
+        if outbox.memory.damage is not None:
+            on_loss(outbox.memory.damage)
+    return outbox
 
 
 @contextmanager

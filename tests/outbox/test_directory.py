@@ -88,7 +88,7 @@ def test_network_file_systems_are_refused(
         with monkeypatch.context() as patch:
             _list_mounts(patch, b"tmpfs /mnt/\xff tmpfs rw 0 0\n" + mounts.encode())
             said = _refused(path)
-        right = said is None if kind is None else f"lies on {kind}, a net" in f"{said}"
+        right = said is None if kind is None else f"is on {kind}, a net" in f"{said}"
         wrong += [] if right else [(mounts, said)]
     assert not wrong
 

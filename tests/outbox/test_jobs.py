@@ -46,10 +46,10 @@ def _in_flight(outbox: Outbox) -> list[str]:
 def test_too_many_jobs_push_out_those_not_seen_for_longest(tmp_path: Path) -> None:
     """Of all accounts together, and it is counted; what is forgotten begins again."""
     now_us = _now_us()
-    with opened(tmp_path, max_jobs_in_flight=3) as outbox:
+    with opened(tmp_path, unfinished_jobs=3) as outbox:
         append(outbox, [event(name, at_us=now_us + n) for n, name in enumerate("abcd")])
         append(outbox, [event("a", at_us=now_us + 9, progress="50")])
-    with opened(tmp_path, max_jobs_in_flight=3, refuse_late=dead_letter) as outbox:
+    with opened(tmp_path, unfinished_jobs=3, refuse_late=dead_letter) as outbox:
         outbox.commit()
         assert _in_flight(outbox) == ["c", "d", "a"]
         assert outbox.statistics.forgotten_jobs == 1
@@ -69,9 +69,9 @@ def test_a_job_that_nothing_is_heard_of_is_forgotten(tmp_path: Path) -> None:
 
 def test_too_many_ends_push_out_the_oldest(tmp_path: Path) -> None:
     """The latest are known, as many as the setting says, and it is counted."""
-    with opened(tmp_path, max_ended_jobs=100) as outbox:
+    with opened(tmp_path, ended_jobs=100) as outbox:
         append(outbox, [event(f"{n}", "done") for n in range(300)])
-    with opened(tmp_path, max_ended_jobs=100, refuse_late=dead_letter) as outbox:
+    with opened(tmp_path, ended_jobs=100, refuse_late=dead_letter) as outbox:
         outbox.commit()
         statistics = outbox.statistics
         assert (statistics.ended_jobs, statistics.forgotten_ends) == (100, 200)

@@ -234,7 +234,7 @@ def test_damage_upon_damage_ends_the_start(tmp_path: Path) -> None:
     _mark(tmp_path)
     before = sorted(tmp_path.iterdir())
     with (
-        pytest.raises(OutboxDamagedError, match="see whether the disk fails"),
+        pytest.raises(OutboxDamagedError, match="See whether the disk fails"),
         opened(tmp_path),
     ):
         pass

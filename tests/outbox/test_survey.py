@@ -55,7 +55,7 @@ def test_a_partition_whose_rows_are_trimmed_is_as_far_as_before(
     tmp_path: Path,
 ) -> None:
     """Without a run of acknowledged rows the table of partitions has it."""
-    with opened(tmp_path, keep_acked_seconds=0) as outbox:
+    with opened(tmp_path, acknowledged_seconds=0) as outbox:
         append(outbox, numbered(0, 3))
         outbox.acknowledge("jobs", 0, 1, 3, 0, 1)
         time.sleep(0.15)

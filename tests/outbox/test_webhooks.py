@@ -16,7 +16,6 @@ from bridge.errors import OutboxDamagedError
 from bridge.outbox import Outbox
 from bridge.outbox.rows import checksum
 from bridge.outbox.values import Held
-from bridge.settings import WebhookSettings
 from tests.outbox.making import answer, append, delivery, event, opened, source_of
 
 
@@ -161,13 +160,12 @@ def test_no_place_is_given_twice(tmp_path: Path) -> None:
 
 
 def test_what_is_forgotten_is_what_is_too_much(tmp_path: Path) -> None:
-    """The latest ones are known, as many as the setting says; what is held stays."""
-    webhook = WebhookSettings(max_deliveries=3)
-    with opened(tmp_path, webhook=webhook) as outbox:
+    """The latest ones are known, as many as are kept; what is held stays."""
+    with opened(tmp_path, deliveries=3) as outbox:
         for number in range(10):
             outbox.take(delivery(f"{number}", f"{number}"))
         outbox.commit()
-    with opened(tmp_path, webhook=webhook) as outbox:
+    with opened(tmp_path, deliveries=3) as outbox:
         outbox.commit()
         again = [outbox.take(delivery(f"{n}", "a")) for n in (9, 8, 7, 6, 0)]
         outbox.commit()

@@ -61,9 +61,29 @@ def jump(seconds: float) -> Deed:
     return jump_
 
 
+class WallClock:
+    """A clock that begins an hour ahead where a course sets it back."""
+
+    offset_us = 0
+
+    def __call__(self) -> int:
+        """Give microseconds."""
+        return self.offset_us + int(trio.current_time() * 1_000_000)
+
+
+async def set_back(_: Peer) -> None:
+    """Set the wall clock right."""
+    WallClock.offset_us = 0
+
+
 def close(code: int) -> Deed:
     """End the connection with a code."""
     return lambda peer: peer.close(code)
+
+
+async def await_ping(peer: Peer) -> None:
+    """Wait for a ping, and leave it without an answer."""
+    await peer.read_until("pusher:ping")
 
 
 async def hang(_: Peer) -> None:
@@ -108,11 +128,16 @@ async def _told(steps: Course) -> list[Interruption]:
                     await deed(peer)
         await peer.answer_pings()
 
-    ear, stalls = Ear(), Stalls(clock=trio.current_time)
-    async with staged(lost(script), spoken(work), listener=ear, stalls=stalls) as (
-        stage,
-        session,
-    ):
+    is_set_back = any(set_back in step for step in steps)
+    WallClock.offset_us = 3_600_000_000 if is_set_back else 0
+    ear, stalls = Ear(is_set_back=is_set_back), Stalls(clock=trio.current_time)
+    async with staged(
+        lost(script),
+        spoken(work),
+        listener=ear,
+        stalls=stalls,
+        wall_clock=WallClock(),
+    ) as (stage, session):
         # A pong's deadline after the last of all stalls, and some waits.
         await trio.sleep_until(245)
         assert session.statistics.subscribed

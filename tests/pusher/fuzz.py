@@ -23,7 +23,6 @@ from tests.kit.scripted import (
     ScriptedServer,
     Stage,
     spoken,
-    upgrade,
 )
 from tests.pusher.courses import Ear
 
@@ -82,29 +81,6 @@ async def _survive(scripts: Sequence[Script]) -> None:
 
 def _tasks() -> int:
     return trio.lowlevel.current_statistics().tasks_living
-
-
-def after_the_upgrade(noise: Sequence[bytes], *, greeted: bool) -> Script:
-    """Make a script that sends bytes over an open WebSocket, and goes."""
-
-    async def script(stream: trio.abc.Stream) -> None:
-        await upgrade(stream)
-        if greeted:
-            for event, members in (
-                ("pusher:connection_established", {"data": '{"socket_id":"1.2"}'}),
-                ("pusher_internal:subscription_succeeded", {"channel": CHANNEL}),
-            ):
-                text = json.dumps({"event": event, **members}).encode()
-                await stream.send_all(bytes([0x81, len(text)]) + text)
-                # The subscription goes out between the two.
-                await trio.sleep(0.1)
-        with suppress(trio.BrokenResourceError):
-            for piece in noise:
-                await stream.send_all(piece)
-                await trio.sleep(0.1)
-        await trio.sleep(1)
-
-    return script
 
 
 def in_place_of_the_upgrade(noise: bytes) -> Script:
@@ -227,6 +203,10 @@ async def _enrols(peer: Peer) -> None:
         await peer.enrol()
 
 
+def _sends(noise: bytes) -> Deed:
+    return lambda peer: peer.stream.send_all(noise)
+
+
 _CLOSES = st.sampled_from([1000, 1001, 1011, 4001, 4009, 4100, 4200, 4201])
 _DEEDS = st.one_of(
     texts.map(_says),
@@ -236,6 +216,7 @@ _DEEDS = st.one_of(
     st.sampled_from([0.0, 0.5, 5.0, 45.0]).map(_ignores),
     st.sampled_from([1.0, 45.0, 300.0]).map(_serves),
     st.just(_pings),
+    st.binary(max_size=300).map(_sends),
     st.sampled_from([4000, 4001, 4009, 4100, 4200, 4301]).map(_complains),
     (_CLOSES | st.integers(3000, 4999)).map(_closes),
     st.just(_goes),

@@ -11,7 +11,7 @@ from bridge.pusher.close_codes import Action, Backoff
 
 
 def _backoff(seed: int = 1, spread_seconds: float = 0.0) -> Backoff:
-    return Backoff(0.5, 30.0, random.Random(seed), spread_seconds)
+    return Backoff(random.Random(seed), spread_seconds)
 
 
 def _dials(action: Action, seconds: float, seed: int) -> list[float]:

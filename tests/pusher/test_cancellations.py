@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import structlog.testing
 import trio
 from trio.testing import MockClock
 
@@ -37,8 +38,7 @@ class _CancelAfter(trio.abc.Instrument):
 
 
 async def _lost(peer: Peer) -> None:
-    await peer.establish()
-    await peer.subscribe()
+    await peer.enrol()
     await peer.publish()
     await peer.say("pusher:ping")
     await peer.read_until("pusher:pong")
@@ -56,38 +56,16 @@ async def _mute(peer: Peer) -> None:
         await peer.read()
 
 
-def _tasks(root: trio.lowlevel.Task) -> set[trio.lowlevel.Task]:
-    found = {root}
-    for nursery in root.child_nurseries:
-        for task in nursery.child_tasks:
-            found |= _tasks(task)
-    return found
-
-
-def _all_tasks() -> set[trio.lowlevel.Task]:
-    root = trio.lowlevel.current_root_task()
-    assert root is not None
-    return _tasks(root)
-
-
 async def _live_until(steps: int) -> bool:
-    """Run a session and cancel it after so many steps."""
-    before = _all_tasks()
-    failing = AuthorizationError("no", status=500)
+    """Run a session and cancel it after so many steps; then the account runs again."""
+    before = trio.lowlevel.current_statistics().tasks_living
+    scripts = [end_at_once, *map(spoken, (_lost, _silent, _mute, work))]
+    by_count = False
     async with trio.open_nursery() as servers:
-        server = ScriptedServer(
-            [
-                end_at_once,
-                spoken(_lost),
-                spoken(_silent),
-                spoken(_mute),
-                spoken(work),
-            ],
-            servers,
-        )
-        session = Stage(server, FakeAuthorizer(failing)).session({})
-        scope = trio.CancelScope()
-        by_count = False
+        server = ScriptedServer(scripts, servers)
+        failing = AuthorizationError("no", status=500)
+        first = Stage(server, FakeAuthorizer(failing))
+        session, scope = first.session({}), trio.CancelScope()
 
         def cancel() -> None:
             nonlocal by_count
@@ -104,17 +82,30 @@ async def _live_until(steps: int) -> bool:
         assert session.statistics.state is State.DISCONNECTED
         await trio.testing.wait_all_tasks_blocked()
         assert server.live == 0, (steps, server.dials)
+        delivered = len(first.deliveries.events)
+        again = Stage(server).session({})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(again.run)
+            with trio.fail_after(100):
+                while not again.statistics.subscribed:  # noqa: ASYNC110 - virtual time
+                    await trio.sleep(0.1)
+            assert server.live == 1
+            nursery.cancel_scope.cancel()
+        assert len(first.deliveries.events) == delivered
         servers.cancel_scope.cancel()
-    assert _all_tasks() == before
+    assert trio.lowlevel.current_statistics().tasks_living == before
     return by_count
 
 
-async def test_row_42_a_session_cancelled_at_any_step_leaves_nothing(
+async def test_rows_36_42_a_session_cancelled_at_any_step_leaves_nothing(
     autojump_clock: MockClock,
 ) -> None:
-    """Whatever it was waiting for, its tasks and its sockets are gone."""
+    """Its tasks, its sockets and its channel are free, and no log has a signature."""
     steps = 1
-    while await _live_until(steps):
-        steps += 1
+    with structlog.testing.capture_logs() as logs:
+        while await _live_until(steps):
+            steps += 1
     # A life of five connections has many steps; few would mean it never began.
     assert steps > 300
+    assert logs
+    assert "signature-for-" not in repr(logs)

@@ -22,6 +22,7 @@ from wsproto.events import (
 
 from bridge.errors import ConnectionLostError
 from bridge.pusher.websocket import Message, open_websocket
+from tests.kit.scripted import PassingStream
 
 
 _MAX_MESSAGE_BYTES = 70_000
@@ -68,16 +69,16 @@ def _answer(server: WSConnection) -> bytes:
     return server.send(AcceptConnection())
 
 
-class _Watched(trio.abc.Stream):
+class _Watched(PassingStream):
     """A stream that notes the pongs that are sent."""
 
     def __init__(self, stream: trio.abc.Stream, found: list[_Event]) -> None:
-        self._stream = stream
+        super().__init__(stream)
         self._found = found
         self._upgrade_sent = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        await super().send_all(data)
         frame = bytes(data)
         if self._upgrade_sent and frame[0] == _PONG:
             # One frame at a time, masked, at most 125 bytes.
@@ -85,15 +86,6 @@ class _Watched(trio.abc.Stream):
             raw = bytes(each ^ mask[at % 4] for at, each in enumerate(payload))
             self._found.append(("ping", raw))
         self._upgrade_sent = True
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        return await self._stream.receive_some(max_bytes)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 async def _delivered(

@@ -61,7 +61,7 @@ def test_a_connection_is_recorded_by_its_steps(tmp_path: Path) -> None:
     first("closed")
     recorder.run()
     start, *steps, end = lines_of(path)
-    assert (start["format"], start["settings"]["pong_timeout_seconds"]) == (2, 10.0)
+    assert (start["format"], start["settings"]["timeout_seconds"]) == (2, 10.0)
     assert len({step.pop("client") for step in steps}) == 1
     late = {"at": 60.5, "connection": 2}
     failure = {"error": "AuthorizationError", "code": 503}

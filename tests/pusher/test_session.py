@@ -85,7 +85,7 @@ async def test_rows_04_05_06_what_is_no_greeting_fails_the_attempt(
 ) -> None:
     """Junk at once, silence and other events at the deadline; another try follows."""
     script = spoken(first)
-    async with staged(script, script, spoken(work), connect_timeout_seconds=8) as (
+    async with staged(script, script, spoken(work), timeout_seconds=8) as (
         stage,
         session,
     ):

@@ -119,7 +119,7 @@ async def test_row_39_no_flood_of_frames_makes_a_session_grow(
         script,
         deliver=lambda *_: None,
         activity_timeout_seconds=_HOUR_SECONDS,
-        pong_timeout_seconds=_HOUR_SECONDS,
+        timeout_seconds=_HOUR_SECONDS,
     ) as (stage, session):
         await done.wait()
         assert session.statistics.subscribed

@@ -8,7 +8,16 @@ from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption
 from tests.kit.scripted import CHANNEL, Peer, spoken, staged, work
-from tests.pusher.courses import Course, Ear, check, close, hang, lost
+from tests.pusher.courses import (
+    Course,
+    Ear,
+    await_ping,
+    check,
+    close,
+    hang,
+    lost,
+    set_back,
+)
 
 
 SECOND = 1_000_000
@@ -38,16 +47,12 @@ async def _say_unasked(peer: Peer) -> None:
     await peer.say("pusher:pong")
 
 
-async def _await_ping(peer: Peer) -> None:
-    await peer.read_until("pusher:ping")
-
-
 def test_what_is_told_reaches_back_to_what_was_proved() -> None:
     """An event proves nothing, the answered ping behind it does."""
     cut = Cause.DISCONNECTED
     courses: dict[str, tuple[Course, list[Interruption]]] = {
         "an event whose ping finds no answer": (
-            [(10, "proved"), (14, "not proved", _await_ping, close(4200))],
+            [(10, "proved"), (14, "not proved", await_ping, close(4200))],
             [Interruption(cut, 10 * SECOND, None, 4200)],
         ),
         "frames that nobody asked for": (
@@ -58,6 +63,17 @@ def test_what_is_told_reaches_back_to_what_was_proved() -> None:
         "deaf since the last echo": (
             [(20, "first"), (21, "echo"), (60, hang)],
             [Interruption(Cause.DEAF, 20 * SECOND)],
+        ),
+        # An interruption doesn't end before it began.
+        "a clock that is set back after an event": (
+            [(3, "proves"), (4, set_back), (5, close(4200))],
+            [Interruption(cut, 5 * SECOND, None, 4200)],
+        ),
+        # The first ping by the new time bounds it, however late the end is found:
+        # pings at 20, 22, 52, 82, 112.
+        "deaf, by a clock that was set back": (
+            [(20, "first"), (21, "echo"), (40, set_back), (100, hang)],
+            [Interruption(Cause.DEAF, 52 * SECOND)],
         ),
         **{
             f"refused with {code}": (
@@ -98,7 +114,7 @@ async def test_only_an_event_behind_the_pong_is_its_echo(
     ear = Ear()
     # Its server keeps silent on repeats, so that only echoes prove anything.
     async with staged(
-        spoken(script), spoken(work), listener=ear, subscribe_timeout_seconds=60
+        spoken(script), spoken(work), listener=ear, timeout_seconds=60
     ) as (_, session):
         await trio.sleep_until(32)
         assert session.coverage.connection_us == 31 * SECOND
@@ -243,67 +259,3 @@ async def test_an_event_after_silence_has_a_ping_sent_behind_it_at_once(
         await trio.sleep_until(100)
         assert session.coverage.connection_us == 82 * SECOND
     assert at == [7, 37, 50, 52, 82]
-
-
-SECOND = 1_000_000
-
-
-class _Clock:
-    """A wall clock that is an hour ahead until it is set back."""
-
-    offset_us = 3600 * SECOND
-
-    def __call__(self) -> int:
-        return self.offset_us + int(trio.current_time() * SECOND)
-
-
-async def test_a_wall_clock_that_is_set_back_turns_nothing_around(
-    autojump_clock: MockClock,
-) -> None:
-    """An interruption doesn't end before it began, and later proofs are of now."""
-    clock = _Clock()
-
-    async def after(peer: Peer) -> None:
-        await trio.sleep_until(3)
-        await peer.publish()
-        await trio.sleep_until(4)
-        clock.offset_us = 0
-        await trio.sleep_until(5)
-
-    ear = Ear(is_set_back=True)
-    async with staged(lost(after), spoken(work), listener=ear, wall_clock=clock) as (
-        _,
-        session,
-    ):
-        await trio.sleep_until(60)
-        assert session.coverage.connection_us == 35 * SECOND
-    (told,) = ear.interruptions
-    assert told.since_us == 5 * SECOND
-    assert ear.subscriptions[1] >= told.since_us
-
-
-async def test_an_echo_by_a_clock_that_was_set_back_is_not_of_the_future(
-    autojump_clock: MockClock,
-) -> None:
-    """The first ping by the new time bounds it, however late the deafness is found."""
-    clock = _Clock()
-
-    async def script(peer: Peer) -> None:
-        await trio.sleep_until(1)
-        await peer.enrol()
-        for at in (20, 21):
-            with trio.move_on_at(at):
-                await peer.answer_pings()
-            await peer.publish()
-        with trio.move_on_at(40):
-            await peer.answer_pings()
-        clock.offset_us = 0
-        with trio.move_on_at(100):
-            await peer.answer_pings()
-        await trio.sleep_forever()
-
-    ear = Ear(is_set_back=True)
-    async with staged(spoken(script), spoken(work), listener=ear, wall_clock=clock):
-        await trio.sleep_until(130)
-    # Pings at 20, 22, 52, 82, 112.
-    assert ear.interruptions == [Interruption(Cause.DEAF, 52 * SECOND)]

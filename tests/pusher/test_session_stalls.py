@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from bridge.pusher.coverage import Cause, Interruption, Stalls
 from tests.kit.scripted import Peer, spoken, staged
-from tests.pusher.courses import Course, Ear, check, close, hang, jump
+from tests.pusher.courses import Course, Ear, await_ping, check, close, hang, jump
 
 
 SECOND = 1_000_000
@@ -29,10 +29,6 @@ async def _pong_at_27(peer: Peer) -> None:
     await peer.say("pusher:pong")
 
 
-async def _await_ping(peer: Peer) -> None:
-    await peer.read_until("pusher:ping")
-
-
 async def _say_pong(peer: Peer) -> None:
     await peer.say("pusher:pong")
 
@@ -50,7 +46,7 @@ _COURSES: dict[str, tuple[Course, list[Interruption]]] = {
         [Interruption(Cause.SUSPENDED, 5 * SECOND, 27 * SECOND)],
     ),
     "past the deadline of a pong that came meanwhile": (
-        [(30, _await_ping, jump(60), _say_pong)],
+        [(30, await_ping, jump(60), _say_pong)],
         [],
     ),
     "half of what a server keeps, twice": (

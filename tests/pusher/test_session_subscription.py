@@ -115,3 +115,39 @@ async def test_row_34_an_error_without_channel_answers_the_subscription(
     assert error.code == 4009
     assert "Connection is unauthorized" in str(error)
     assert "BRIDGE_CLIENT_ID" in str(error)
+
+
+async def test_row_27_a_signature_for_a_connection_that_is_gone_is_not_sent(
+    autojump_clock: MockClock,
+) -> None:
+    """The server goes while the endpoint signs: what it signs has no use."""
+    said: list[str] = []
+
+    class Slow(FakeAuthorizer):
+        async def authorize(self, socket_id: str, channel: str) -> str:
+            auth = await super().authorize(socket_id, channel)
+            if len(self.asked) == 1:
+                await trio.sleep(5)
+                said.append("the late signature")
+            return auth
+
+    async def gone(peer: Peer) -> None:
+        await peer.establish()
+        await trio.sleep(1)
+        await trio.aclose_forcefully(peer.stream)
+
+    async def later(peer: Peer) -> None:
+        await peer.establish()
+        frame = await peer.subscribe()
+        assert frame["data"]["auth"].endswith(peer.socket_id)
+        await peer.answer_pings()
+
+    authorizer = Slow()
+    async with staged(spoken(gone), spoken(later), authorizer=authorizer) as (
+        stage,
+        session,
+    ):
+        await trio.sleep(10)
+        assert session.statistics.subscribed
+        assert len(stage.server.dials) == len(authorizer.asked) == 2
+    assert said == []

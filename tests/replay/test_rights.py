@@ -41,7 +41,7 @@ async def test_a_replay_needs_what_the_bridge_needs_of_two_topics(
     await trio.to_thread.run_sync(
         guest.allow, *(one for one in rights if one is not write)
     )
-    quick = {"resume_quiet_seconds": 0.1, "retry_backoff_seconds": 0.05}
+    quick = {"resume_quiet_seconds": 0.1}
     kafka = KafkaSettings(**{**guest.settings(), **quick})  # type: ignore[arg-type]
     settings = scene.settings(delivery=delivery, kafka=kafka)
     monkeypatch.setattr(replay, "STALLED_SECONDS", 1.0)

@@ -1,1 +1,1 @@
-"""Tests of the sandbox; what only they need stands beside them."""
+"""Tests of the sandbox; with what only they need."""

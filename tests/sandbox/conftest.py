@@ -20,11 +20,9 @@ Start = Callable[..., Awaitable[tuple[Sandbox, str]]]
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Download the documented clients outside of any test's deadline."""
-    if session.config.option.collectonly:
-        return
-    if any(
-        "seed_clients" in getattr(item, "fixturenames", ()) for item in session.items
-    ):
+    names = (getattr(item, "fixturenames", ()) for item in session.items)
+    wanted = any("seed_clients" in each for each in names)
+    if wanted and not session.config.option.collectonly:
         # Should it fail, the tests that need them fail with its message.
         with contextlib.suppress(cache.FetchError):
             npm.fetch_seed_clients()
@@ -46,11 +44,7 @@ async def start(nursery: trio.Nursery) -> Start:
     async def begin(**options: Any) -> tuple[Sandbox, str]:
         quiet: dict[str, Any] = {"listen": "127.0.0.1:0", "rate": 0, "seed": 1}
         sandbox = Sandbox(SandboxConfig(**{**quiet, **options}))
-
-        async def serve(*, task_status: trio.TaskStatus[str]) -> None:
-            await sandbox.serve(task_status=task_status)
-
-        return sandbox, await nursery.start(serve)
+        return sandbox, await nursery.start(sandbox.serve)
 
     return begin
 

@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from bridge.sandbox import SandboxConfig, Statistics
-from bridge.sandbox.config import Addresses
-from bridge.sandbox.jobs import STAGES, JobBook, JobRequest, Pictures
-from bridge.sandbox.simulation import Emission, Simulation
-
-
-PICTURES = Pictures(
-    previews=(("data:x",) * STAGES,), jpegs=((b"x",) * STAGES,), results=(b"x",)
-)
+from bridge.sandbox import Sandbox, SandboxConfig
+from bridge.sandbox.jobs import JobRequest
+from bridge.sandbox.simulation import Emission
 
 
 class _Publisher:
-    """Keeps what is published and when; takes as long as it is told."""
+    """Keeps what is published and when; takes as long as a test sets."""
 
     def __init__(self, **options: Any) -> None:
         self.emissions: list[tuple[float, Emission]] = []
         self.subscribed = trio.Event()
         self.takes_seconds = 0.0
-        self.statistics = Statistics()
-        config = SandboxConfig(seed=3, **options)
-        addresses = Addresses("http://s", config.app)
-        book = JobBook(config, PICTURES, addresses, self.statistics)
-        self.simulation = Simulation(config, book, self)
+        self.sandbox = Sandbox(SandboxConfig(seed=3, **options), publisher=self)
 
     @property
     def count(self) -> int:
         return len(self.emissions)
-
-    async def run(self) -> None:
-        """See `Publisher`."""
 
     async def wait_for_subscriber(self) -> None:
         """See `Publisher`."""
@@ -51,25 +38,23 @@ class _Publisher:
         now = trio.current_time()
         self.emissions += [(now, emission) for emission in emissions]
 
-    async def flush(self) -> None:
+    async def aclose(self) -> None:
         """See `Publisher`."""
-        await trio.lowlevel.checkpoint()
 
 
-_Run = Callable[..., _Publisher]
+_Run = Callable[..., Awaitable[_Publisher]]
 
 
 @pytest.fixture
-async def run(nursery: trio.Nursery) -> AsyncIterator[_Run]:
-    """Run a simulation with these options."""
+async def run(nursery: trio.Nursery) -> _Run:
+    """Run a sandbox with these options."""
 
-    def begin(**options: Any) -> _Publisher:
-        publisher = _Publisher(**options)
-        nursery.start_soon(publisher.simulation.run)
+    async def begin(**options: Any) -> _Publisher:
+        publisher = _Publisher(previews=False, **options)
+        await nursery.start(publisher.sandbox.run)
         return publisher
 
-    yield begin
-    nursery.cancel_scope.cancel()
+    return begin
 
 
 async def test_the_rate_is_kept_and_a_stall_is_not_made_up_for(
@@ -77,7 +62,7 @@ async def test_the_rate_is_kept_and_a_stall_is_not_made_up_for(
 ) -> None:
     """Evenly; a publisher that is behind slows it, and no burst follows."""
     rates = (0.5, 20, 333.3, 5_000)
-    runs = {rate: run(rate=rate, wait_for_subscriber=False) for rate in rates}
+    runs = {rate: await run(rate=rate, wait_for_subscriber=False) for rate in rates}
     for part in range(1, 5):
         await trio.sleep(5)
         for rate, publisher in runs.items():
@@ -96,15 +81,15 @@ async def test_the_rate_is_kept_and_a_stall_is_not_made_up_for(
 async def test_requested_jobs_have_a_pace_of_their_own(
     run: _Run, autojump_clock: MockClock
 ) -> None:
-    """Whoever is subscribed; the simulation waits for a subscriber."""
-    publisher = run(rate=10)
+    """Without a subscriber too; the simulation waits for one."""
+    publisher = await run(rate=10)
     await trio.sleep(100)
     assert publisher.count == 0
     wanted = JobRequest(steps=4, interval_seconds=2.5, fail=False)
-    publisher.simulation.start_requested(wanted)
-    begun = trio.current_time()
+    publisher.sandbox.simulation.start_requested(wanted)
+    began = trio.current_time()
     await trio.sleep(60)
-    times = [round(at - begun, 3) for at, _ in publisher.emissions]
+    times = [round(at - began, 3) for at, _ in publisher.emissions]
     assert times == [2.5, 5.0, 7.5, 10.0, 12.5, 15.0]
     publisher.subscribed.set()
     await trio.sleep(10)
@@ -114,11 +99,10 @@ async def test_requested_jobs_have_a_pace_of_their_own(
 async def test_nothing_is_emitted_after_the_stop(
     run: _Run, autojump_clock: MockClock
 ) -> None:
-    """Every job stands still until the rate rises; one that is asked for now runs."""
-    publisher = run(rate=100, wait_for_subscriber=False)
+    """No job goes on until the rate rises; one that is requested now runs."""
+    publisher = await run(rate=100, wait_for_subscriber=False)
     publisher.takes_seconds = 0.3
-    await trio.sleep(1)
-    simulation = publisher.simulation
+    simulation = publisher.sandbox.simulation
     for _ in range(20):
         wanted = JobRequest(steps=100, interval_seconds=0.1, fail=False)
         simulation.start_requested(wanted)
@@ -128,11 +112,11 @@ async def test_nothing_is_emitted_after_the_stop(
     assert stopped > 50
     await trio.sleep(1_000)
     assert publisher.count == stopped
-    running = publisher.statistics.jobs_running
+    running = publisher.sandbox.statistics.jobs_running
     late = simulation.start_requested(JobRequest(steps=1, fail=False))
     await trio.sleep(10)
     emitted = Counter(one.request_id for _, one in publisher.emissions[stopped:])
     assert emitted == {late.request_id: 3}
     await simulation.set_rate(50)
     await trio.sleep(1_000)
-    assert publisher.statistics.jobs_done > running > 0
+    assert publisher.sandbox.statistics.jobs_done > running > 0

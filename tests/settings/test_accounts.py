@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError
-from bridge.settings import load, load_for_reading
+from bridge.settings import Scope, load
 
 
 TWO = """\
@@ -69,7 +69,7 @@ def test_the_single_account_beside_a_list_is_refused(
             (line,) = problems(file, TWO, environ, flags)
             by = "the flag --client-id" if flags else "the environment"
             assert line.startswith(place)
-            assert f"is set by {by}, but the file {file} lists [[accounts]]" in line
+            assert f"is set by {by}, but the file" in line
 
 
 def test_an_empty_variable_excludes_no_list(file: Path) -> None:
@@ -88,12 +88,12 @@ _WRONG_LISTS: list[tuple[str, str, str]] = [
     ("accounts = [5]", "accounts[1] in", "must be a table"),
     (
         '[[accounts]]\napi_token = "t"',
-        "accounts[1].client_id (number 1 of [[accounts]]) is missing in",
+        "accounts[1].client_id (number 1 of [[accounts]]) is missing:",
         "dashboard",
     ),
     (
         f'[[accounts]]\n{_GOOD}[[accounts]]\nclient_id = "d"',
-        "accounts[2].api_token (number 2 of [[accounts]]) is missing in",
+        "accounts[2].api_token (number 2 of [[accounts]]) is missing:",
         "set api_token or api_token_file to",
     ),
     (
@@ -109,7 +109,7 @@ _WRONG_LISTS: list[tuple[str, str, str]] = [
     (
         '[[accounts]]\nclient_id = ""\napi_token = "t"',
         "accounts[1].client_id (number 1 of [[accounts]]) must be",
-        'says ""',
+        'has ""',
     ),
     (
         '[[accounts]]\nclient_id = 5\napi_token = "t"',
@@ -148,7 +148,6 @@ def test_what_is_wrong_with_a_list_is_one_line(
             (line,) = problems(file, toml)
             assert line.startswith(start)
             assert words in line
-            assert f"the file {file}" in line
 
 
 def test_only_a_file_lists_accounts() -> None:
@@ -160,7 +159,7 @@ def test_only_a_file_lists_accounts() -> None:
     }
     loaded = load({}, environ, None)
     (warning,) = loaded.warnings
-    assert warning.startswith("the environment variable BRIDGE_ACCOUNTS is no setting")
+    assert warning.startswith("the environment variable BRIDGE_ACCOUNTS isn't a")
     assert "canary" not in warning
     assert len(loaded.settings.all_accounts) == 1
     with pytest.raises(ConfigError, match="there is no flag for accounts"):
@@ -170,8 +169,8 @@ def test_only_a_file_lists_accounts() -> None:
 def test_a_reader_neither_needs_nor_judges_accounts(file: Path) -> None:
     """A token that only the service can read keeps nobody from looking at a topic."""
     file.write_text('[[accounts]]\napi_token_file = "/only/the/service"\n')
-    settings = load_for_reading({}, {"BRIDGE_CLIENT_ID": "c"}, file).settings
+    settings = load({}, {"BRIDGE_CLIENT_ID": "c"}, file, Scope.READING).settings
     assert settings.all_accounts == ()
     file.write_text("[[accounts]]\nclient_idd = 5\n")
     with pytest.raises(ConfigError, match=r"did you mean accounts\[1\]\.client_id"):
-        load_for_reading({}, {}, file)
+        load({}, {}, file, Scope.READING)

@@ -8,11 +8,12 @@ import pytest
 
 from bridge.errors import ConfigError
 from bridge.settings import (
+    Scope,
     Settings,
+    Source,
     SourceKind,
+    inspect,
     load,
-    load_for_reading,
-    load_for_replaying,
 )
 from tests.settings.starts import NEEDED
 
@@ -35,6 +36,17 @@ def toml(tmp_path: Path) -> Path:
     return file
 
 
+def _source(
+    path: str, environ: dict[str, str], flags: dict[str, str] | None = None
+) -> Source:
+    (source,) = (
+        one.source
+        for one in inspect(flags or {}, environ, None).effective
+        if one.setting.path == path
+    )
+    return source
+
+
 def test_defaults_hold_where_nothing_is_said() -> None:
     """Everything but the account has a default."""
     loaded = load({}, NEEDED, None)
@@ -47,7 +59,7 @@ def test_defaults_hold_where_nothing_is_said() -> None:
     assert not settings.kafka.create_topics
     assert settings.operations.address == ("127.0.0.1", 8080)
     assert settings.outbox.dir.parts[-2:] == ("dryapi-kafka-bridge", "outbox")
-    assert loaded.sources["topic"].kind is SourceKind.DEFAULT
+    assert _source("topic", NEEDED).kind is SourceKind.DEFAULT
     assert loaded.warnings == ()
 
 
@@ -68,7 +80,7 @@ def test_the_environment_beats_the_file(toml: Path) -> None:
     token = loaded.settings.api_token
     assert token is not None
     assert token.reveal() == "token-1"
-    assert str(loaded.sources["topic"]) == "environment BRIDGE_TOPIC"
+    assert str(_source("topic", environ)) == "environment BRIDGE_TOPIC"
 
 
 def test_a_flag_beats_all(toml: Path) -> None:
@@ -78,7 +90,7 @@ def test_a_flag_beats_all(toml: Path) -> None:
     loaded = load(flags, environ, toml)
     assert loaded.settings.topic == "from-flag"
     assert loaded.settings.kafka.bootstrap_servers == "flag:1"
-    assert str(loaded.sources["topic"]) == "flag --topic"
+    assert str(_source("topic", environ, flags)) == "flag --topic"
 
 
 def test_other_topics_follow_the_main_one() -> None:
@@ -188,7 +200,7 @@ def test_a_reader_needs_no_account(toml: Path) -> None:
         "BRIDGE_OUTBOX_MAX_BYTES": "many",
         "BRIDGE_TOPICS_GAPS": "holes",
     }
-    settings = load_for_reading({"topic": "x"}, environ, toml).settings
+    settings = load({"topic": "x"}, environ, toml, Scope.READING).settings
     assert settings.topic == "x"
     assert settings.gap_topic == "holes"
     assert settings.kafka.bootstrap_servers == "file:9092"
@@ -208,7 +220,7 @@ def test_a_replay_has_the_settings_of_what_it_writes(toml: Path) -> None:
         "BRIDGE_LIMITS_EVENT_BYTES": "5000",
         "BRIDGE_PREVIEWS": "drop",
     }
-    settings = load_for_replaying({"topic": "x"}, environ, toml).settings
+    settings = load({"topic": "x"}, environ, toml, Scope.REPLAY).settings
     assert settings.topic == "x"
     assert settings.delivery == "transactional"
     assert settings.outbox.dir == Path("/o")
@@ -216,4 +228,4 @@ def test_a_replay_has_the_settings_of_what_it_writes(toml: Path) -> None:
     assert settings.previews == "drop"
     assert (settings.client_id, settings.api_token) == (None, None)
     with pytest.raises(ConfigError, match=r"outbox\.max_bytes"):
-        load_for_replaying({}, {"BRIDGE_OUTBOX_MAX_BYTES": "many"}, None)
+        load({}, {"BRIDGE_OUTBOX_MAX_BYTES": "many"}, None, Scope.REPLAY)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import ConfigError, ExitCode
-from bridge.settings import describe, load, split_address
+from bridge.settings import all_settings, load, split_address
 from tests.settings.starts import CANARY, NEEDED, Wrong, check, problems
 
 
@@ -40,7 +40,7 @@ VARIABLES: list[tuple[str, tuple[str, ...], str]] = [
     ("log.level", ("warn",), "did you mean warning?"),
     ("log.format", ("xml",), "console or json"),
     ("kafka.request_timeout_seconds", ("inf",), "a number of seconds above 0"),
-    ("pusher.pong_timeout_seconds", ("nan",), "a number of seconds above 0"),
+    ("pusher.timeout_seconds", ("nan",), "a number of seconds above 0"),
     ("shutdown_timeout_seconds", ("-1",), "a number of seconds, 0 or more"),
     ("outbox.max_bytes", ("8 GiB",), "a whole number of bytes, 1 or more"),
     ("outbox.dir", ("", "a\x01b"), "the path of a directory"),
@@ -51,12 +51,12 @@ VARIABLES: list[tuple[str, tuple[str, ...], str]] = [
 
 def test_a_wrong_variable() -> None:
     """Setting, variable, flag, what is expected and the layer are in the line."""
-    settings = {setting.path: setting for setting in describe()}
+    settings = {setting.path: setting for setting in all_settings()}
     wrong = []
     for path, texts, expected in VARIABLES:
         setting = settings[path]
-        name = setting.environment_names[0]
-        words = [name, setting.flag or "", expected, "the environment"]
+        name = setting.variables[0]
+        words = [name, "".join(setting.flags[:1]), expected, "the environment"]
         for text in texts:
             line, *more = problems({name.removeprefix("BRIDGE_"): text}) or [""]
             if (
@@ -71,16 +71,16 @@ def test_a_wrong_variable() -> None:
 # TOML and what the line says after the setting's path.
 TOML: list[tuple[str, str, str]] = [
     ("topic = 5", "topic (BRIDGE_", "1 to 249"),
-    ('topic = ""', "topic (BRIDGE_", 'says ""'),
-    ('[kafka]\npartitions = "6"', "kafka.partitions (BRIDGE_", 'says "6"'),
-    ("[kafka]\npartitions = true", "kafka.partitions (BRIDGE_", "says true"),
+    ('topic = ""', "topic (BRIDGE_", 'has ""'),
+    ('[kafka]\npartitions = "6"', "kafka.partitions (BRIDGE_", 'has "6"'),
+    ("[kafka]\npartitions = true", "kafka.partitions (BRIDGE_", "has true"),
     ("[kafka]\ncreate_topics = 1", "kafka.create_topics (BRIDGE_", "true or false"),
-    ("[kafka]\npartitions = [6]", "kafka.partitions (BRIDGE_", "says a list"),
-    ("[kafka]\npartitions = {n = 6}", "kafka.partitions (BRIDGE_", "says a table"),
+    ("[kafka]\npartitions = [6]", "kafka.partitions (BRIDGE_", "has a list"),
+    ("[kafka]\npartitions = {n = 6}", "kafka.partitions (BRIDGE_", "has a table"),
     ("[kafka]\npartitions = 1979-05-27", "kafka.partitions (BRIDGE_", "1979"),
     (
-        "[pusher]\nstable_after_seconds = inf",
-        "pusher.stable_after_seconds (BRIDGE_",
+        "[pusher]\nrefused_timeout_seconds = inf",
+        "pusher.refused_timeout_seconds (BRIDGE_",
         "a number of seconds, 0 or more",
     ),
     ("[outbox]\ndir = 5", "outbox.dir (BRIDGE_", "the path of a directory"),
@@ -97,13 +97,13 @@ TOML: list[tuple[str, str, str]] = [
     ("kafka = 3", "kafka", "must be a table"),
     ("zzz = 3", "zzz", "bridge config show"),
     ("bootstrap_servers = 'h:1'", "", "did you mean kafka.bootstrap_servers?"),
-    ("[topic]\nname = 'x'", "topic (BRIDGE_TOPIC, --topic)", "says a table"),
+    ("[topic]\nname = 'x'", "topic (BRIDGE_TOPIC, --topic)", "has a table"),
     ("[[account]]\nclient_id = 'x'", "account", "did you mean accounts?"),
     # Files that can't be read.
-    ("topic = = 'x'", "the file ", "not TOML: see line 1, column"),
-    ("[kafka]\n[kafka]", "the file ", "not TOML: see line 2"),
-    (f"topic = '{CANARY}", "the file ", "not TOML: see"),
-    ("topic = '\xff'", "the file ", "not UTF-8"),
+    ("topic = = 'x'", "the file ", "isn't TOML: see line 1, column"),
+    ("[kafka]\n[kafka]", "the file ", "isn't TOML: see line 2"),
+    (f"topic = '{CANARY}", "the file ", "isn't TOML: see"),
+    ("topic = '\xff'", "the file ", "isn't UTF-8"),
     (
         f'api_token = "{CANARY}"\napi_token_file = "f"\n',
         "api_token (BRIDGE_",
@@ -140,7 +140,7 @@ def test_wrong_flags() -> None:
     """A typed value is said to come from its flag; names and secrets can't be flags."""
     (line,) = problems(flags={"topic": "a b"})
     assert line.startswith("topic (BRIDGE_TOPIC, --topic) must be")
-    assert line.endswith('but the flag --topic says "a b"')
+    assert line.endswith('but the flag --topic has "a b"')
     unknown, secret = problems(flags={"topik": "x", "api_token": CANARY})
     assert "topik" in unknown
     assert "topic" in unknown
@@ -232,11 +232,6 @@ TOGETHER: list[Wrong] = [
         {"TOPIC": "a" * 246, "TOPICS_GAPS": "g"},
         "topics.dead_letters",
         "longer than the 249 characters",
-    ),
-    (
-        {"PUSHER_BACKOFF_INITIAL_SECONDS": "60"},
-        "pusher.backoff_max_seconds",
-        "at least pusher.backoff_initial_seconds, which is 60",
     ),
     (
         {"API_TOKEN_FILE": "/x"},

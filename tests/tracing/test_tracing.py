@@ -24,6 +24,7 @@ from bridge.events import header_names as names
 from bridge.events.record import Envelope, Record, StoredRecord
 from bridge.operations import logs
 from bridge.settings import Settings, TracingSettings
+from bridge.text import hide
 from bridge.tracing import Tracing, open_tracing, secrets_in
 from tests.tracing.collector import Collector, ReceivedSpan, collecting
 
@@ -253,7 +254,7 @@ async def test_nobody_waits_for_a_collector(
         for name, value in environ.items():
             monkeypatch.setenv(name, value)
         for text in secrets_in(environ):
-            logs.hide(text)
+            hide(text)
         before = set(threading.enumerate())
         exporter: SpanExporter = OTLPSpanExporter()
         tracing = Tracing("bridge-1", exporter)

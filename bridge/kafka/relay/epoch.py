@@ -28,9 +28,10 @@ from bridge.errors import (
 from bridge.events.dead_letter import refused
 from bridge.events.record import StoredRecord
 from bridge.kafka.answers import BatchRefusedError, ClientError, error_type
+from bridge.kafka.connection import RETRY_BACKOFF_SECONDS
 from bridge.kafka.headers import HeaderWriter
 from bridge.kafka.log import Log, open_log
-from bridge.kafka.producer import Producer, Sent
+from bridge.kafka.producer import MAX_BATCH_BYTES, Producer, Sent
 from bridge.kafka.relay.outage import Outage
 from bridge.kafka.relay.partition import (
     EpochEndedError,
@@ -72,7 +73,7 @@ _REFUSED_AFTER = 4
 _ALL_ROWS = 2000
 
 # A record batch's own header and each record's headers don't count into
-# `max_batch_bytes`, but into what the broker takes: leave them room.
+# `MAX_BATCH_BYTES`, but into what the broker takes: leave them room.
 _BATCH_SHARE = 0.75
 
 # What a dead letter's key and headers take at most, beside its value.
@@ -310,7 +311,7 @@ async def _pause(group: Group, short: int) -> None:
     # At once after the first: most failures end with the producer.
     if short <= 1:
         return
-    seconds = group.settings.retry_backoff_seconds * (1 << min(short - 2, 8))
+    seconds = RETRY_BACKOFF_SECONDS * (1 << min(short - 2, 8))
     seconds = min(seconds, _LONGEST_PAUSE_SECONDS)
     if group.is_draining.is_set():
         await asyncio.sleep(seconds)
@@ -368,7 +369,7 @@ async def _open(
             outbox,
             state,
             tails[state.partition].found,
-            min(group.settings.max_batch_bytes, share),
+            min(MAX_BATCH_BYTES, share),
             group.memory,
             group.statistics.resumed,
             leaders[state.partition],

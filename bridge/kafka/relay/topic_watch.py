@@ -74,7 +74,7 @@ class TopicWatch(msgspec.Struct):
     async def run(self, outage: Outage) -> None:
         """Look now and then, and note whether Kafka answered; until it is cancelled."""
         while True:
-            await asyncio.sleep(self.settings.topics_check_seconds)
+            await asyncio.sleep(self.settings.metadata_max_age_seconds)
             found = await self._look()
             if isinstance(found, LookedUp):
                 outage.recovered(BESIDE)
@@ -153,13 +153,13 @@ class TopicWatch(msgspec.Struct):
             if found.missing:
                 parts.append(_missing(found.missing))
             parts += (
-                str(one)
+                f"{one}."
                 for one in found.problems.values()
                 if isinstance(one, KafkaRefusedError)
             )
         parts += (
-            f"The topic {one.topic} has {one.what} {one.found}, and {one.needed} is"
-            f" needed. {one.remedy}"
+            f"The topic {one.topic} has {one.what}: {one.found}, needed: {one.needed}."
+            f" {one.remedy}"
             for own in self.statistics.topic_findings.values()
             for one in own
             if one.verdict is Verdict.MISSING and one.what != "topic"

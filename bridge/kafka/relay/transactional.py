@@ -159,7 +159,8 @@ class TransactionalDelivery:
                         )
                     )
                 for one in sent:
-                    offset = await producer.base_offset(one)
+                    while (offset := producer.base_offset(one)) is None:
+                        await producer.wait([one])
                     offsets.append(offset)
                 await producer.commit()
         except (ClientError, TimeoutError) as error:

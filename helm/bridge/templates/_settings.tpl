@@ -56,25 +56,18 @@ would write 1e+09. */ -}}
   "BRIDGE_AFTER_TERMINAL" .Values.afterTerminal
   "BRIDGE_LIMITS_EVENT_BYTES" .Values.limits.eventBytes
   "BRIDGE_LIMITS_PREVIEW_BYTES" .Values.limits.previewBytes
-  "BRIDGE_LIMITS_DEAD_LETTER_BYTES" .Values.limits.deadLetterBytes
   "BRIDGE_DELIVERY" .Values.delivery
   "BRIDGE_SHUTDOWN_TIMEOUT_SECONDS" .Values.shutdownTimeoutSeconds
   "BRIDGE_API_URL" .Values.dryapi.apiUrl
   "BRIDGE_OUTBOX_DIR" "/var/lib/bridge"
   "BRIDGE_OUTBOX_BUFFER_BYTES" .Values.outbox.bufferBytes
   "BRIDGE_OUTBOX_MAX_BYTES" .Values.outbox.maxBytes
-  "BRIDGE_OUTBOX_KEEP_ACKED_SECONDS" .Values.outbox.keepAckedSeconds
-  "BRIDGE_OUTBOX_KEEP_ACKED_BYTES" .Values.outbox.keepAckedBytes
-  "BRIDGE_OUTBOX_MAX_JOBS_IN_FLIGHT" .Values.outbox.maxJobsInFlight
-  "BRIDGE_OUTBOX_KEEP_JOBS_SECONDS" .Values.outbox.keepJobsSeconds
-  "BRIDGE_OUTBOX_MAX_ENDED_JOBS" .Values.outbox.maxEndedJobs
-  "BRIDGE_OUTBOX_KEEP_ENDED_SECONDS" .Values.outbox.keepEndedSeconds
   "BRIDGE_RECONCILIATION_ENABLED" .Values.reconciliation.enabled
   "BRIDGE_RECONCILIATION_RESERVE_PERCENT" .Values.reconciliation.reservePercent
-  "BRIDGE_RECONCILIATION_SILENT_AFTER_SECONDS" .Values.reconciliation.silentAfterSeconds
-  "BRIDGE_RECONCILIATION_REQUEST_TIMEOUT_SECONDS" .Values.reconciliation.requestTimeoutSeconds
+  "BRIDGE_RECONCILIATION_STALE_AFTER_SECONDS" .Values.reconciliation.staleAfterSeconds
   "BRIDGE_RECONCILIATION_GIVE_UP_SECONDS" .Values.reconciliation.giveUpSeconds
   "BRIDGE_OPERATIONS_LISTEN" (printf "%s:%d" .Values.operations.address (int .Values.operations.port))
+  "BRIDGE_OPERATIONS_HOSTS" .Values.operations.hosts
   "BRIDGE_TRACING_ENABLED" .Values.tracing.enabled
 ) }}
 {{- end -}}
@@ -94,17 +87,10 @@ would write 1e+09. */ -}}
   "BRIDGE_PUSHER_URL" .url
   "BRIDGE_PUSHER_APP_KEY" .appKey
   "BRIDGE_PUSHER_CA_FILE" (ternary "/etc/bridge/pusher-tls/ca.crt" "" (not (empty .tls.existingSecret)))
-  "BRIDGE_PUSHER_CONNECT_TIMEOUT_SECONDS" .connectTimeoutSeconds
   "BRIDGE_PUSHER_ACTIVITY_TIMEOUT_SECONDS" .activityTimeoutSeconds
-  "BRIDGE_PUSHER_PONG_TIMEOUT_SECONDS" .pongTimeoutSeconds
-  "BRIDGE_PUSHER_SUBSCRIBE_TIMEOUT_SECONDS" .subscribeTimeoutSeconds
-  "BRIDGE_PUSHER_AUTHORIZATION_TIMEOUT_SECONDS" .authorizationTimeoutSeconds
-  "BRIDGE_PUSHER_BACKOFF_INITIAL_SECONDS" .backoffInitialSeconds
-  "BRIDGE_PUSHER_BACKOFF_MAX_SECONDS" .backoffMaxSeconds
-  "BRIDGE_PUSHER_STABLE_AFTER_SECONDS" .stableAfterSeconds
+  "BRIDGE_PUSHER_TIMEOUT_SECONDS" .timeoutSeconds
   "BRIDGE_PUSHER_REFUSED_TIMEOUT_SECONDS" .refusedTimeoutSeconds
   "BRIDGE_PUSHER_PROBE_INTERVAL_SECONDS" .probeIntervalSeconds
-  "BRIDGE_PUSHER_PROBE_SILENCE_SECONDS" .probeSilenceSeconds
   "BRIDGE_PUSHER_MAX_MESSAGE_BYTES" .maxMessageBytes
 ) }}
 {{- end -}}
@@ -116,7 +102,6 @@ would write 1e+09. */ -}}
   "BRIDGE_KAFKA_CLIENT_ID" .clientId
   "BRIDGE_KAFKA_START_TIMEOUT_SECONDS" .startTimeoutSeconds
   "BRIDGE_KAFKA_REQUEST_TIMEOUT_SECONDS" .requestTimeoutSeconds
-  "BRIDGE_KAFKA_RETRY_BACKOFF_SECONDS" .retryBackoffSeconds
 ) }}
 {{- if hasPrefix "SASL_" .securityProtocol }}
 {{- include "bridge.saslEnv" . }}
@@ -138,8 +123,7 @@ would write 1e+09. */ -}}
   "BRIDGE_KAFKA_PARTITIONS" .partitions
   "BRIDGE_KAFKA_REPLICATION_FACTOR" .replicationFactor
   "BRIDGE_KAFKA_COMPRESSION" .compression
-  "BRIDGE_KAFKA_MAX_BATCH_BYTES" .maxBatchBytes
-  "BRIDGE_KAFKA_TOPICS_CHECK_SECONDS" .topicsCheckSeconds
+  "BRIDGE_KAFKA_METADATA_MAX_AGE_SECONDS" .metadataMaxAgeSeconds
   "BRIDGE_KAFKA_LINGER_MS" .lingerMs
   "BRIDGE_KAFKA_TRANSACTION_TIMEOUT_SECONDS" .transactionTimeoutSeconds
   "BRIDGE_KAFKA_RESUME_QUIET_SECONDS" .resumeQuietSeconds
@@ -199,11 +183,7 @@ would write 1e+09. */ -}}
 {{- include "bridge.variables" (dict
   "BRIDGE_WEBHOOK_LISTEN" (printf "%s:%d" .Values.webhook.address (int .Values.webhook.port))
   "BRIDGE_WEBHOOK_SECRET_FILE" (ternary "" "/etc/bridge/webhook/secret" (not (empty .Values.accounts)))
-  "BRIDGE_WEBHOOK_HOLD_SECONDS" .Values.webhook.holdSeconds
-  "BRIDGE_WEBHOOK_MAX_BODY_BYTES" .Values.webhook.maxBodyBytes
-  "BRIDGE_WEBHOOK_MAX_CONNECTIONS" .Values.webhook.maxConnections
-  "BRIDGE_WEBHOOK_KEEP_DELIVERIES_SECONDS" .Values.webhook.keepDeliveriesSeconds
-  "BRIDGE_WEBHOOK_MAX_DELIVERIES" .Values.webhook.maxDeliveries
+  "BRIDGE_WEBHOOK_GRACE_PERIOD_SECONDS" .Values.webhook.gracePeriodSeconds
   "BRIDGE_WEBHOOK_TLS_CERT_FILE" (ternary "/etc/bridge/webhook-tls/tls.crt" "" $hasTls)
   "BRIDGE_WEBHOOK_TLS_KEY_FILE" (ternary "/etc/bridge/webhook-tls/tls.key" "" $hasTls)
 ) }}
@@ -225,11 +205,6 @@ the bridge's. */ -}}
   "BRIDGE_BOARD_LISTEN" (printf "%s:%d" .address (int .port))
   "BRIDGE_BOARD_HOSTS" (join "," $hosts)
   "BRIDGE_BOARD_SINCE_SECONDS" .sinceSeconds
-  "BRIDGE_BOARD_MAX_JOBS" .maxJobs
-  "BRIDGE_BOARD_SHOWN_JOBS" .shownJobs
-  "BRIDGE_BOARD_MAX_PREVIEW_BYTES" .maxPreviewBytes
-  "BRIDGE_BOARD_MAX_BROWSERS" .maxBrowsers
-  "BRIDGE_BOARD_UPDATES_PER_SECOND" .updatesPerSecond
   "BRIDGE_BOARD_SHOW_RESULTS" .showResults
 ) }}
 {{- end }}

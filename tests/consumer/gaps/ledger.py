@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridge.events.record import Origin
-from bridge.kafka.reader import ConsumedRecord
 from bridge.gaps.gap import GapCause
+from bridge.kafka.reader import ConsumedRecord
 from tests.gaps.books import NOW_US, Books
 
 
@@ -55,16 +55,17 @@ def values_of_ledger() -> list[bytes]:
     """Give what the bridge writes of three gaps."""
     books = Books("client-42", "client-7")
     ledger = books.ledger
-    first = ledger.open(
-        "client-42", GapCause.STOPPED, NOW_US - 60_000_000, jobs_in_flight=4
-    )
+    books.jobs_in_flight["client-42"], books.jobs_in_flight["client-7"] = 4, 0
+    first = ledger.open("client-42", GapCause.STOPPED, NOW_US - 60_000_000)
     ledger.close(first, NOW_US - 55_500_000)
+    (closed,) = ledger.unresolved("client-42")
     books.heal([first], Origin.STATUS_ENDPOINT)
     books.heal([first], Origin.WEBHOOK)
-    ledger.settle(first, 2)
-    second = ledger.open("client-7", GapCause.FIRST_START, None, jobs_in_flight=0)
+    ledger.resolve(closed, 2)
+    second = ledger.open("client-7", GapCause.FIRST_START, None)
     ledger.close(second, NOW_US - 30_000_000)
+    del books.jobs_in_flight["client-42"]
     ledger.open("client-42", GapCause.DEAF, NOW_US)
     books.heal([first], Origin.WEBHOOK)
-    ledger.settle(first, 1)
+    ledger.resolve(closed, 1)
     return [record.value for record in books.records]

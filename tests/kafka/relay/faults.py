@@ -54,6 +54,10 @@ def _intercept(
     monkeypatch.setattr(AIOKafkaClient, "send", send)
 
 
+# Retriable: the producer sends such a batch again.
+_NOT_LEADER = 6
+
+
 class Forgery:
     """Turns answers of the broker into errors, for one partition."""
 
@@ -70,66 +74,48 @@ class Forgery:
         self, send: Callable[..., Any], request: ProduceRequest
     ) -> SimpleNamespace | None:
         """Answer a request that has a batch for the partition; None leaves it alone."""
-        topic, partition = self._place
-        if not _concerns(request, topic, partition) or self._left == 0:
+        if self._place not in _places(request) or self._left == 0:
             return None
         self._left -= 1
         self.forged += 1
-        if not self._appended:
-            request = _without(request, topic, partition)
-        answers: list[tuple[str, list[tuple[Any, ...]]]] = []
-        version = 7
-        if _batches(request):
+        version, answers = (
+            7,
+            [
+                (topic, [_answer(7, partition, _NOT_LEADER)])
+                for topic, partition in _places(request)
+            ],
+        )
+        if self._appended:
             answer = await send(request)
-            version = answer.API_VERSION
-            answers = [
+            version, answers = answer.API_VERSION, answer.topics
+        return SimpleNamespace(
+            API_VERSION=version,
+            topics=[
                 (
-                    name,
+                    topic,
                     [
-                        one
+                        _answer(version, one[0], self._code)
+                        if (topic, one[0]) == self._place
+                        else one
                         for one in partitions
-                        if not (name == topic and one[0] == partition)
                     ],
                 )
-                for name, partitions in answer.topics
-            ]
-        # partition, error, offset, timestamp, log start; from version 8 on two more
-        forged: tuple[Any, ...] = (partition, self._code, -1, -1, -1, [], None)
-        answers.append((topic, [forged[: 5 if version < 8 else 7]]))
-        return SimpleNamespace(API_VERSION=version, topics=answers)
-
-
-def _batches(request: ProduceRequest) -> list[tuple[str, list[tuple[int, object]]]]:
-    """Give the batches of each topic by partition."""
-    batches: list[tuple[str, list[tuple[int, object]]]] = request._topics  # noqa: SLF001 - aiokafka's
-    return batches
-
-
-def _concerns(request: ProduceRequest, topic: str, partition: int) -> bool:
-    """Whether a request has a batch for a partition."""
-    return partition in [
-        number
-        for name, batches in _batches(request)
-        if name == topic
-        for number, _ in batches
-    ]
-
-
-def _without(request: ProduceRequest, topic: str, partition: int) -> ProduceRequest:
-    """Copy a request without the batch of a partition."""
-    kept = [
-        (
-            name,
-            [one for one in batches if not (name == topic and one[0] == partition)],
+                for topic, partitions in answers
+            ],
         )
-        for name, batches in _batches(request)
-    ]
-    return ProduceRequest(
-        transactional_id=request._transactional_id,  # noqa: SLF001 - aiokafka's
-        required_acks=request.required_acks,
-        timeout=request._timeout,  # noqa: SLF001 - aiokafka's
-        topics=[(name, batches) for name, batches in kept if batches],
-    )
+
+
+def _answer(version: int, partition: int, code: int) -> tuple[Any, ...]:
+    """Write an answer for a partition."""
+    # Error, offset, timestamp, log start; from version 8 on two more.
+    answer: tuple[Any, ...] = (partition, code, -1, -1, -1, [], None)
+    return answer[: 5 if version < 8 else 7]
+
+
+def _places(request: ProduceRequest) -> list[tuple[str, int]]:
+    """Give topic and partition of a request's batches."""
+    topics = request._topics  # noqa: SLF001 - aiokafka's
+    return [(topic, number) for topic, batches in topics for number, _ in batches]
 
 
 def forge_answers(monkeypatch: pytest.MonkeyPatch, forgery: Forgery) -> None:
@@ -157,7 +143,7 @@ def lose_answers(
 
     async def lose(send: _SendOther, request: ProduceRequest) -> object:
         answer = await send(request)
-        if _concerns(request, topic, partition) and switch.struck < times:
+        if (topic, partition) in _places(request) and switch.struck < times:
             switch.struck += 1
             raise errors.KafkaConnectionError("it broke before the answer came")
         return answer

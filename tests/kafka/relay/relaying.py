@@ -14,7 +14,6 @@ from typing import Literal
 
 import pytest
 import trio
-from confluent_kafka import OFFSET_END, TopicPartition
 from confluent_kafka import Producer as ForeignProducer
 
 from bridge.events.record import Envelope, Record
@@ -27,7 +26,7 @@ from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
 from tests.kit import reader
-from tests.kit.broker import admin_of, configure_broker, configure_topic
+from tests.kit.broker import configure_broker, configure_topic
 
 
 # Far above what any wait takes on a busy machine, below the 60 s of a test.
@@ -52,7 +51,6 @@ def settings_for(topic: Topic, **changes: object) -> KafkaSettings:
         "bootstrap_servers": topic.bootstrap_servers,
         "replication_factor": 1,
         "resume_quiet_seconds": 0.2,
-        "retry_backoff_seconds": 0.1,
         **changes,
     }
     return KafkaSettings(**chosen)  # type: ignore[arg-type]
@@ -252,8 +250,12 @@ def numbers_of(records: Iterable[reader.Record]) -> list[int]:
     return [int((one.value or b"").split(b" ")[0]) for one in records]
 
 
-def check_topic(records: Sequence[reader.Record], expected: Iterable[int]) -> None:
-    """Assert that each event is there once, in its job's order, without a hole."""
+def check_topic(
+    records: Sequence[reader.Record],
+    expected: Iterable[int],
+    refused: Iterable[tuple[int, int]] = (),
+) -> None:
+    """Assert that each event is there once, in its job's order, and where holes are."""
     found, wanted = Counter(numbers_of(records)), Counter(expected)
     assert found == wanted, {
         "missing": sorted(wanted - found),
@@ -268,8 +270,12 @@ def check_topic(records: Sequence[reader.Record], expected: Iterable[int]) -> No
         sequences[one.partition].append(int(one.headers["bridge_sequence"]))
         by_key[one.key].append(number)
         homes[one.key].add(one.partition)
-    for dense in sequences.values():
-        assert dense == list(range(1, len(dense) + 1))
+    holes = set(refused)
+    for partition, found_there in sequences.items():
+        last = max(*found_there, *(at for place, at in holes if place == partition), 0)
+        assert found_there == [
+            number for number in range(1, last + 1) if (partition, number) not in holes
+        ]
     for numbers in by_key.values():
         assert numbers == sorted(numbers)
     assert all(len(partitions) == 1 for partitions in homes.values())
@@ -284,14 +290,6 @@ def alter(topic: Topic, name: str | None = None, **configs: str) -> None:
 def speed_up_cleaner(topic: Topic) -> None:
     """Let the broker compact every half second instead of every 15 s."""
     configure_broker(topic.bootstrap_servers, {"log.cleaner.backoff.ms": "500"})
-
-
-def delete_until(topic: Topic, partition: int, offset: int = OFFSET_END) -> None:
-    """Delete a partition's head up to an offset; all of it where none is named."""
-    admin = admin_of(topic.bootstrap_servers)
-    places = [TopicPartition(topic.name, partition, offset)]
-    for future in admin.delete_records(places).values():
-        future.result(DEADLINE_SECONDS)
 
 
 def write_foreign(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,14 +12,16 @@ from pathlib import Path
 import pytest
 import structlog
 import trio
+from confluent_kafka import TopicPartition
 
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.faults import Forgery, forge_answers
 from tests.kafka.relay.relaying import (
+    DEADLINE_SECONDS,
+    JOBS,
     Rig,
     alter,
-    delete_until,
     feed,
     numbers_of,
     opened,
@@ -33,7 +35,7 @@ from tests.kafka.relay.relaying import (
     write_foreign,
 )
 from tests.kit import reader
-from tests.kit.broker import KafkaBroker
+from tests.kit.broker import KafkaBroker, admin_of
 from tests.kit.kafka import KafkaServer
 
 
@@ -61,32 +63,23 @@ async def looked_again(
     assert running.relay.statistics.producer_recycles > failed
 
 
-def ours(records: Sequence[reader.Record]) -> list[reader.Record]:
-    """Those that a bridge wrote; none of them may be marked."""
-    found = [one for one in records if "bridge_outbox" in one.headers]
-    assert not any("bridge_anomaly" in one.headers for one in found)
-    return found
-
-
-def first_sequences(records: Sequence[reader.Record]) -> dict[int, int]:
-    """Each partition's first sequence; what follows must be dense."""
-    firsts: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for one in records:
-        sequence = int(one.headers["bridge_sequence"])
-        firsts.setdefault(one.partition, sequence)
-        assert sequence == last.get(one.partition, sequence - 1) + 1
-        last[one.partition] = sequence
-    return firsts
-
-
-def lasts(topic: Topic, numbers: range) -> dict[int, int]:
-    """How many of the events went to each partition."""
+def placed(topic: Topic, numbers: range) -> Counter[int]:
+    """Count the events of each partition."""
     where = partitioner(topic.partitions)
-    counts = dict.fromkeys(range(topic.partitions), 0)
-    for number in numbers:
-        counts[where(b"job-%d" % (number % 20))] += 1
-    return counts
+    return Counter(where(b"job-%d" % (number % JOBS)) for number in numbers)
+
+
+async def check_rest(topic: Topic, gone: Mapping[int, int]) -> list[int]:
+    """Assert that sequences go on behind what is gone; give the events there."""
+    there = await read_back(topic)
+    records = [one for one in there if "bridge_outbox" in one.headers]
+    assert not any("bridge_anomaly" in one.headers for one in records)
+    for partition in range(topic.partitions):
+        lane = [one for one in records if one.partition == partition]
+        first = gone[partition] + 1
+        expected = list(range(first, first + len(lane)))
+        assert [int(one.headers["bridge_sequence"]) for one in lane] == expected
+    return sorted(numbers_of(records))
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
@@ -94,30 +87,37 @@ async def test_a_head_that_was_deleted_is_no_cut(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
     """Up to the middle or the very end: what was delivered stays delivered."""
-    settings = settings_for(topic)
+    admin, gone = admin_of(topic.bootstrap_servers), dict.fromkeys(range(3), 0)
+
+    def delete_head(numbers: range) -> None:
+        for partition, count in placed(topic, numbers).items():
+            gone[partition] = int(count * share)
+            place = TopicPartition(topic.name, partition, gone[partition])
+            for future in admin.delete_records([place]).values():
+                future.result(DEADLINE_SECONDS)
+
     with nothing_is_called_lost():
-        async with sending(topic, tmp_path, settings=settings) as running:
+        async with sending(topic, tmp_path) as running:
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
-            for partition, count in lasts(topic, range(120)).items():
-                await trio.to_thread.run_sync(
-                    delete_until, topic, partition, int(count * share)
-                )
+            await trio.to_thread.run_sync(delete_head, range(120))
             await looked_again(running, topic, monkeypatch, range(120, 200))
-            for partition, count in lasts(topic, range(200)).items():
-                await trio.to_thread.run_sync(
-                    delete_until, topic, partition, int(count * share)
-                )
+            await trio.to_thread.run_sync(delete_head, range(200))
             await running.drain()
-        async with sending(topic, tmp_path, settings=settings) as running:
+        async with sending(topic, tmp_path) as running:
             await feed(running, topic, 100, first=200)
             await running.all_sent(topic.name, 100)
             assert running.relay.statistics.resumed == {}
-    firsts = first_sequences(ours(await read_back(topic)))
-    assert firsts == {
-        partition: int(count * share) + 1
-        for partition, count in lasts(topic, range(200)).items()
-    }
+    await check_rest(topic, gone)
+
+
+async def recreate(kafka: KafkaBroker, topic: Topic, *, others: bool) -> None:
+    """Delete the topic and make it again; others may write to it at once."""
+    await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
+    await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
+    for partition in range(topic.partitions) if others else ():
+        # Beyond the offsets that the partitions have come to.
+        await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
 
 
 @pytest.mark.parametrize("others", [False, True])
@@ -137,13 +137,7 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
             running.offer(topic.name, range(120))
             await running.all_sent(topic.name, 120)
             await running.nothing_waits()
-            await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
-            await trio.to_thread.run_sync(
-                kafka.create_topic, topic.name, topic.partitions
-            )
-            for partition in range(topic.partitions) if others else ():
-                # Beyond the offsets that the lanes have come to.
-                await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
+            await recreate(kafka, topic, others=others)
             await feed(running, topic, 80, first=120)
             await running.all_sent(topic.name, 200)
             await looked_again(running, topic, monkeypatch, range(200, 240))
@@ -152,11 +146,8 @@ async def test_a_topic_recreated_under_a_running_bridge_is_no_cut(
             assert running.counted("resent") == {}
             assert running.errors == []
     assert events.count("topic.recreated") >= 1
-    records = ours(await read_back(topic))
-    assert sorted(numbers_of(records)) == list(range(120, 240))
-    assert first_sequences(records) == {
-        partition: count + 1 for partition, count in lasts(topic, range(120)).items()
-    }
+    rest = await check_rest(topic, placed(topic, range(120)))
+    assert rest == list(range(120, 240))
 
 
 @pytest.mark.parametrize("others", [False, True])
@@ -170,31 +161,24 @@ async def test_a_topic_recreated_while_no_bridge_ran_is_no_cut(
     others: bool,
 ) -> None:
     """Rows that waited go to the new topic; sequences go on where they were."""
-    settings = settings_for(topic)
-    async with sending(topic, tmp_path, settings=settings) as running:
+    async with sending(topic, tmp_path) as running:
         running.offer(topic.name, range(120))
         await running.nothing_waits()
         send_nothing(monkeypatch)
         running.offer(topic.name, range(120, 160))
         await running.committed(160)
     monkeypatch.undo()
-    await trio.to_thread.run_sync(kafka.delete_topics, topic.name)
-    await trio.to_thread.run_sync(kafka.create_topic, topic.name, topic.partitions)
-    for partition in range(topic.partitions) if others else ():
-        await trio.to_thread.run_sync(write_foreign, topic, partition, 150)
+    await recreate(kafka, topic, others=others)
     with nothing_is_called_lost() as events:
-        for numbers in (range(160, 200), range(200, 240)):
-            async with sending(topic, tmp_path, settings=settings) as running:
-                await feed(running, topic, 40, first=numbers[0])
+        for first in (160, 200):
+            async with sending(topic, tmp_path) as running:
+                await feed(running, topic, 40, first=first)
                 await running.nothing_waits()
                 assert running.counted("resent") == {}
                 assert running.relay.statistics.resumed == {}
     assert events.count("topic.recreated") == 1
-    records = ours(await read_back(topic))
-    assert sorted(numbers_of(records)) == list(range(120, 240))
-    assert first_sequences(records) == {
-        partition: count + 1 for partition, count in lasts(topic, range(120)).items()
-    }
+    rest = await check_rest(topic, placed(topic, range(120)))
+    assert rest == list(range(120, 240))
 
 
 @pytest.mark.timeout(120)
@@ -253,49 +237,27 @@ def check_resent(
     plain = [one for one in ours if "bridge_anomaly" not in one.headers]
     assert {one.headers["bridge_anomaly"] for one in marked} <= {b"resent"}
     kept, lost, later = set(kept), set(lost), set(later)
-    assert max(Counter(numbers_of(plain)).values()) == 1
-    assert max(Counter(numbers_of(marked)).values(), default=1) == 1
+    for once in (plain, marked):
+        assert max(Counter(numbers_of(once)).values(), default=1) == 1
     assert kept <= set(numbers_of(plain)) <= kept | later
     assert lost <= set(numbers_of(marked)) <= lost | later
     assert set(numbers_of(ours)) == kept | lost | later
-    names: dict[int, set[bytes]] = defaultdict(set)
-    for one, number in zip(ours, numbers_of(ours), strict=True):
-        names[number].add(one.headers["ce_id"])
-    assert all(len(ce_ids) == 1 for ce_ids in names.values())
+    numbered = zip(numbers_of(ours), ours, strict=True)
+    names = {(number, one.headers["ce_id"]) for number, one in numbered}
+    assert len(names) == len(kept | lost | later)
     for partition in {one.partition for one in ours}:
-        _check_lane([one for one in ours if one.partition == partition])
+        lane = [one for one in ours if one.partition == partition]
+        sequences = [int(one.headers["bridge_sequence"]) for one in lane]
+        resent = [at for at, one in enumerate(lane) if one in marked]
+        cut = min(resent, default=len(lane))
+        before, after = sequences[:cut], sequences[cut:]
+        first = min(after, default=len(before) + 1)
+        # Up to the first missing row, and from it on again without a hole; between
+        # them what was sent until the loss was found, which comes again as well.
+        assert before[: first - 1] == list(range(1, first))
+        assert before[first - 1 :] == sorted({*before[first - 1 :]} & {*after})
+        assert after == list(range(first, first + len(after)))
     return len(marked)
-
-
-def _check_lane(records: Sequence[reader.Record]) -> None:
-    """Assert that a lane's records stand in order up to a cut, and again from it on."""
-    sequences = [int(one.headers["bridge_sequence"]) for one in records]
-    resent = [
-        index for index, one in enumerate(records) if "bridge_anomaly" in one.headers
-    ]
-    first = resent[0] if resent else len(records)
-    before, after = sequences[:first], sequences[first:]
-    if not resent:
-        assert before == list(range(1, len(before) + 1))
-        return
-    # From the first missing row on, without a hole.
-    assert after == list(range(after[0], after[0] + len(after)))
-    # What came before it, and what was sent until the cut was found.
-    assert before[: after[0] - 1] == list(range(1, after[0]))
-    late = before[after[0] - 1 :]
-    assert late == sorted(late)
-    assert all(sequence in after for sequence in late)
-    assert all("bridge_anomaly" in one.headers for one in _twice(records, late))
-
-
-def _twice(
-    records: Sequence[reader.Record], late: Sequence[int]
-) -> list[reader.Record]:
-    """Give the second record of each sequence that is there twice."""
-    return [
-        [one for one in records if int(one.headers["bridge_sequence"]) == sequence][-1]
-        for sequence in late
-    ]
 
 
 KEPT, LOST, LATER = range(100), range(100, 160), range(160, 240)

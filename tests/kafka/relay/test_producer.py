@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio  # noqa: TID251 - what is tested runs on asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import structlog
 
-from bridge.events.record import StoredRecord
 from bridge.kafka import producer
-from bridge.kafka.headers import HeaderWriter
-from bridge.kafka.producer import Producer
-from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.kafka.relay.faults import (
     Forgery,
@@ -25,7 +19,6 @@ from tests.kafka.relay.faults import (
 )
 from tests.kafka.relay.relaying import (
     DELIVERIES,
-    ENVELOPE,
     Delivery,
     Rig,
     check_topic,
@@ -37,7 +30,6 @@ from tests.kafka.relay.relaying import (
     settings_for,
     until,
 )
-from tests.kit.producers import unclosed_producers
 
 
 # https://kafka.apache.org/protocol#protocol_error_codes
@@ -225,52 +217,3 @@ async def test_refused_dead_letters_and_gaps_leave_jobs_alone(
             await until(lambda: running.outbox.statistics.rows == 5)
             assert running.counted("refused") == statistics.resumed == {}
     check_topic(await read_back(topic), range(EVENTS))
-
-
-def rows(count: int, size_bytes: int = 10) -> list[StoredRecord]:
-    """Rows of one partition."""
-    value = b"x" * size_bytes
-    return [
-        StoredRecord(number, f"id-{number}", b"key", value, 0, ENVELOPE)
-        for number in range(1, count + 1)
-    ]
-
-
-def make(settings: KafkaSettings) -> Producer:
-    """A producer that hasn't been started."""
-    return Producer(settings, HeaderWriter("outbox"))
-
-
-def use(topic: Topic, work: Callable[[Producer], Awaitable[None]]) -> None:
-    """Do something with a producer that has started."""
-
-    async def run() -> None:
-        producer = make(settings_for(topic))
-        await producer.start()
-        try:
-            await work(producer)
-        finally:
-            await producer.close()
-        await producer.close()
-
-    asyncio.run(run())
-    assert unclosed_producers() == []
-
-
-def test_sends_what_fits_one_batch(topic: Topic) -> None:
-    """The limit ends a batch, prefixes included; a first record goes in any case."""
-
-    async def send(producer: Producer) -> None:
-        sent = await producer.send(topic.name, 0, rows(10, 100), 350)
-        assert (len(sent.rows), sent.size_bytes) == (3, 3 * 103)
-        assert await producer.base_offset(sent) == 0
-        sent = await producer.send(topic.name, 0, rows(2, 1_000), 350)
-        assert len(sent.rows) == 1
-        assert await producer.base_offset(sent) == 3
-        limit = 3 * 103 + 2 * 5
-        sent = await producer.send(topic.name, 0, rows(10, 100), limit, prefix=b"12345")
-        assert len(sent.rows) == 2
-        assert await producer.base_offset(sent) == 4
-        assert producer.leader(topic.name, 0) is not None
-
-    use(topic, send)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-import trio
-from msgspec import structs
 
 from bridge.events.record import Record
-from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
     DELIVERIES,
@@ -23,14 +18,13 @@ from tests.kafka.relay.relaying import (
     Delivery,
     Rig,
     alter,
+    check_topic,
     feed,
     numbers_of,
     opened,
     read_back,
-    record,
     rig,
     settings_for,
-    until,
 )
 from tests.kit import reader
 
@@ -46,30 +40,6 @@ async def gone(running: Rig, count: int) -> None:
     """Wait until so many records are on disk and none of them waits any more."""
     await running.committed(count)
     await running.nothing_waits()
-
-
-def check_without(
-    records: Sequence[reader.Record],
-    expected: Iterable[int],
-    refused: Iterable[tuple[int, int]],
-) -> None:
-    """Assert that each event is there once and in order, and what is missing."""
-    assert Counter(numbers_of(records)) == Counter(expected)
-    numbers: dict[bytes | None, list[int]] = {}
-    for one, number in zip(records, numbers_of(records), strict=True):
-        numbers.setdefault(one.key, []).append(number)
-    assert all(each == sorted(each) for each in numbers.values())
-    holes = set(refused)
-    for partition in {one.partition for one in records}:
-        found = [
-            int(one.headers["bridge_sequence"])
-            for one in records
-            if one.partition == partition
-        ]
-        last = max([*found, *(number for place, number in holes if place == partition)])
-        assert found == [
-            number for number in range(1, last + 1) if (partition, number) not in holes
-        ]
 
 
 def place_of(letter: reader.Record) -> tuple[int, int]:
@@ -117,44 +87,7 @@ async def test_a_record_that_is_too_large_goes_to_the_dead_letters(
         letter.headers["bridge_refused_ce_id"] for letter in letters
     }
     expected = [*range(200), *range(202, 402)]
-    check_without(await read_back(topic), expected, map(place_of, letters))
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_what_the_dead_letters_refuse_too_stays_in_the_outbox(
-    topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """Neither topic takes a record so old: it stays in the file, and others go on."""
-    for name in (topic.name, topic.dead_letter):
-        alter(topic, name, message_timestamp_before_max_ms="86400000")
-    bad = structs.replace(record(topic.name, 20), received_at_us=1)
-    with structlog.testing.capture_logs() as lines:
-        async with run(topic, tmp_path, delivery=delivery) as running:
-            await opened(running, 4)
-            running.offer(topic.name, range(20))
-            running.outbox.offer([bad])
-            running.offer(topic.name, range(21, 100))
-            running.offer(topic.dead_letter, range(10))
-            await until(lambda: running.outbox.statistics.unsendable == 1)
-            running.offer(topic.dead_letter, range(10, 20))
-            await gone(running, 120)
-            refused = {topic.name: 1, topic.dead_letter: 1}
-            await until(lambda: running.counted("refused") == refused)
-    told = [line for line in lines if line["event"] == "record.refused"]
-    assert [line["destination"] for line in told] == [
-        topic.dead_letter,
-        "the outbox, unsent",
-    ]
-    hole = (told[0]["partition"], told[0]["sequence"])
-    records = await read_back(topic)
-    check_without(records, [*range(20), *range(21, 100)], [hole])
-    letters = await read_back(topic, topic.dead_letter)
-    assert sorted(numbers_of(letters)) == list(range(20))
-    # It stays in the file, and isn't sent again.
-    async with run(topic, tmp_path, delivery=delivery) as running:
-        await opened(running, 4)
-        await gone(running, 0)
-        assert running.relay.statistics.published == {}
+    check_topic(await read_back(topic), expected, map(place_of, letters))
 
 
 async def test_a_smaller_limit_of_the_dead_letters_cuts_the_value(
@@ -174,45 +107,6 @@ async def test_a_smaller_limit_of_the_dead_letters_cuts_the_value(
     assert 20_000 < len(letter.value or b"") < 30_000
 
 
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_a_refused_record_is_found_in_a_batch(
-    topic: Topic, tmp_path: Path, delivery: Delivery
-) -> None:
-    """One record with an impossible time among hundreds is found without waiting."""
-    # Ten years back from now; the others' times are within them. Retention would take
-    # rows of that age while the test runs.
-    alter(
-        topic,
-        message_timestamp_before_max_ms=str(10 * 365 * 86_400_000),
-        retention_ms="-1",
-    )
-    records = [
-        Record(topic.name, b"job", b"%d" % number, 1_700_000_000_000_000, ENVELOPE)
-        for number in range(300)
-    ]
-    records[200] = structs.replace(records[200], received_at_us=1)
-    # The pauses between short epochs alone would take longer than this test waits; a
-    # transaction that is aborted takes one of aiokafka's own.
-    settings = settings_for(
-        topic, retry_backoff_seconds=8.0 if delivery == "idempotent" else 2.0
-    )
-    async with run(topic, tmp_path, settings=settings, delivery=delivery) as running:
-        await opened(running, 4)
-        running.outbox.offer(records)
-        with trio.fail_after(20):
-            await gone(running, 300)
-        assert running.relay.statistics.producer_recycles <= 3
-        # The dead letter has the same time, but its topic takes it.
-        assert running.counted("refused") == {topic.name: 1}
-    (letter,) = await read_back(topic, topic.dead_letter)
-    assert letter.value == b"200"
-    assert letter.timestamp == 0
-    hole = (partitioner(topic.partitions)(b"job"), 201)
-    assert place_of(letter) == hole
-    records_there = await read_back(topic)
-    check_without(records_there, [n for n in range(300) if n != 200], [hole])
-
-
 async def test_a_record_without_key_on_a_compacted_topic_is_put_aside(
     topic: Topic, tmp_path: Path
 ) -> None:
@@ -229,4 +123,4 @@ async def test_a_record_without_key_on_a_compacted_topic_is_put_aside(
     (letter,) = await read_back(topic, topic.dead_letter)
     assert letter.key is None
     expected = [*range(10), *range(11, 60)]
-    check_without(await read_back(topic), expected, [place_of(letter)])
+    check_topic(await read_back(topic), expected, [place_of(letter)])

@@ -2,61 +2,22 @@
 
 from __future__ import annotations
 
-import gc
-import logging
-from functools import partial
 from pathlib import Path
 
-import psutil
 import pytest
-import trio
 from aiokafka import AIOKafkaProducer  # noqa: TID251 - what it is told
 
 from bridge.outbox import Outbox
 from tests.conftest import Topic
 from tests.kafka.relay.relaying import (
-    DEADLINE_SECONDS,
-    DELIVERIES,
-    Delivery,
     check_topic,
-    feed,
     opened,
     read_back,
-    record,
     rig,
     send_nothing,
     sending,
     settings_for,
-    until,
 )
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-async def test_a_relay_that_is_aborted_goes_on_where_it_was(
-    topic: Topic,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    delivery: Delivery,
-) -> None:
-    """Relays that end while events flow leave no hole and no duplicate, quietly."""
-    count = 0
-    run = partial(rig, settings_for(topic), [topic.name], tmp_path, delivery=delivery)
-    for abort_after in (30, 1, 200, 5, 340, 77):
-        async with run() as running:
-            await opened(running)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(partial(feed, running, topic, 400, first=count))
-                await until(lambda r=running, k=abort_after: r.sent(topic.name) >= k)
-                nursery.cancel_scope.cancel()
-            count = running.outbox.statistics.accepted + count
-    loud = [one for one in caplog.records if one.levelno >= logging.ERROR]
-    assert [one.getMessage() for one in loud] == []
-    async with run() as running:
-        await opened(running)
-        await running.nothing_waits()
-        with trio.fail_after(DEADLINE_SECONDS):
-            await running.drain()
-    check_topic(await read_back(topic), range(count))
 
 
 async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
@@ -79,53 +40,6 @@ async def test_topics_are_sent_side_by_side_also_those_of_earlier_settings(
     check_topic(await read_back(topic, topic.dead_letter), range(12))
 
 
-def sockets() -> set[tuple[object, ...]]:
-    """Return this process's connections to brokers."""
-    return {
-        (one.laddr, one.raddr)
-        for one in psutil.Process().net_connections("tcp")
-        if one.status == "ESTABLISHED"
-    }
-
-
-@pytest.mark.parametrize("delivery", DELIVERIES)
-@pytest.mark.parametrize("after_seconds", [0.02, 0.06, 0.1, 0.2, 0.5])
-async def test_a_relay_that_is_cancelled_leaves_nothing_open(  # noqa: PLR0917 - fixtures
-    topic: Topic,
-    tmp_path: Path,
-    recwarn: pytest.WarningsRecorder,
-    caplog: pytest.LogCaptureFixture,
-    delivery: Delivery,
-    after_seconds: float,
-) -> None:
-    """No thread, task, producer or connection, whatever it was about to do."""
-    before = sockets()
-    topics = [topic.name, topic.dead_letter, topic.gaps]
-    async with rig(settings_for(topic), topics, tmp_path, delivery=delivery) as running:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_flood, running, topic)
-            await trio.sleep(after_seconds)
-            nursery.cancel_scope.cancel()
-        running.cancel()
-        with trio.fail_after(5):
-            await running.ended.wait()
-        await until(lambda: running.relay.statistics.last_beat == 0.0)
-    gc.collect()
-    assert sockets() - before == set()
-    said = [one.getMessage() for one in caplog.records if one.name == "asyncio"]
-    assert said == []
-    assert [str(one.message) for one in recwarn if "nclosed" in str(one.message)] == []
-
-
-async def _flood(running: object, topic: Topic) -> None:
-    """Offer events as soon as there are partitions for them."""
-    outbox: Outbox = running.outbox  # type: ignore[attr-defined]
-    while True:
-        if outbox.knows([topic.name]):
-            outbox.offer([record(topic.name, number) for number in range(20)])
-        await trio.sleep(0.001)
-
-
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
 async def test_each_codec_is_used_and_read_back(
     topic: Topic, tmp_path: Path, codec: str, monkeypatch: pytest.MonkeyPatch
@@ -139,7 +53,7 @@ async def test_each_codec_is_used_and_read_back(
         make(producer, **options)
 
     monkeypatch.setattr(AIOKafkaProducer, "__init__", made)
-    settings = settings_for(topic, compression=codec, max_batch_bytes=20_000)
+    settings = settings_for(topic, compression=codec)
     async with sending(topic, tmp_path, settings=settings) as running:
         # A process that dies before it writes down what was acknowledged.
         monkeypatch.setattr(Outbox, "acknowledge", lambda *_: None)

@@ -124,7 +124,7 @@ async def test_jobs_in_flight_stay_and_new_ones_use_what_was_added(
     topic: Topic, tmp_path: Path, delivery: Delivery
 ) -> None:
     """Under load, over a restart in between, and over a second change."""
-    settings = settings_for(topic, topics_check_seconds=0.1)
+    settings = settings_for(topic, metadata_max_age_seconds=0.1)
     topics = [topic.name]
     old, new, last = named("old"), named("new"), named("last")
     run = partial(rig, settings, topics, tmp_path, delivery=delivery)
@@ -182,8 +182,7 @@ async def test_a_first_start_says_everything_that_is_wrong_at_once(
     assert f"has no topics {absent[0]} and {absent[1]}, or this user" in text
     for name in (topic.name, topic.dead_letter):
         assert (
-            f"The topic {name} has max.message.bytes 1048588, and 2008192 or more is"
-            " needed."
+            f"The topic {name} has max.message.bytes: 1048588, needed: 2008192 or more."
         ) in text
         assert f"--entity-name {name} --add-config max.message.bytes=2008192" in text
     (line,) = told(lines, "topics.checked")
@@ -197,7 +196,7 @@ async def test_what_changes_while_it_runs_is_told_and_followed(
 ) -> None:
     """A policy is only reported; for a new limit the topic is opened again."""
     needs = needs_of(topic)
-    settings = settings_for(topic, topics_check_seconds=0.1)
+    settings = settings_for(topic, metadata_max_age_seconds=0.1)
     with structlog.testing.capture_logs() as lines:
         async with rig(settings, topics_of(topic), tmp_path, needs=needs) as running:
             await opened(running)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - runs the room's coroutines
 import base64
 import datetime as dt
-import hashlib
-import hmac
 import sys
 import time
 import urllib.parse
@@ -49,29 +47,6 @@ async def sign() -> Token:
     return await msk_signer("eu-west-1")()
 
 
-def signature(url: str, secret: str) -> str:
-    """Sign a request as AWS does before it compares (Signature Version 4)."""
-    parts = urllib.parse.urlsplit(url)
-    pairs = urllib.parse.parse_qsl(parts.query)
-    query = dict(pairs)
-    # Added behind the signature, for AWS's statistics.
-    unsigned = {"X-Amz-Signature", "User-Agent"}
-    canonical = "&".join(
-        f"{urllib.parse.quote(name, '')}={urllib.parse.quote(value, '-_.~')}"
-        for name, value in sorted(pairs)
-        if name not in unsigned
-    )
-    empty = hashlib.sha256(b"").hexdigest()
-    asked = f"GET\n/\n{canonical}\nhost:{parts.hostname}\n\nhost\n{empty}"
-    scope = query["X-Amz-Credential"].partition("/")[2]
-    digest = hashlib.sha256(asked.encode()).hexdigest()
-    text = f"AWS4-HMAC-SHA256\n{query['X-Amz-Date']}\n{scope}\n{digest}"
-    key = f"AWS4{secret}".encode()
-    for step in (*scope.split("/"), text):
-        key = hmac.digest(key, step.encode(), "sha256")
-    return key.hex()
-
-
 def test_a_token_is_a_signed_request_to_connect() -> None:
     """It names action, region and key, is good for 15 minutes and holds no secret."""
     token = asyncio.run(sign())
@@ -91,7 +66,6 @@ def test_a_token_is_a_signed_request_to_connect() -> None:
     assert 800 < token.lifetime_seconds <= 900
     signed_at = dt.datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%S%z")
     assert abs(signed_at.timestamp() - time.time()) < 60
-    assert query["X-Amz-Signature"] == signature(url, _SECRET)
     assert _SECRET not in url
     assert token.text not in repr(token)
 

@@ -151,7 +151,7 @@ async def test_reading_needs_one_right_and_no_group(
     settings = KafkaSettings(**guest.settings())  # type: ignore[arg-type]
     steps = (
         (None, "grant the user Read on it"),
-        (AclOperation.DESCRIBE, f"Grant the user Read on the topic {topic.name}."),
+        (AclOperation.DESCRIBE, f"Grant the user Read on the topic {topic.name}"),
     )
     for operation, words in steps:
         if operation is not None:

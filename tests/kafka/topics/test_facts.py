@@ -14,7 +14,6 @@ from bridge.kafka.topics import LookedUp, look_up
 from tests.conftest import Topic
 from tests.kafka.relay.faults import intercept
 from tests.kafka.relay.relaying import settings_for
-from tests.kit.broker import KafkaBroker
 
 
 def look(topic: Topic, *names: str) -> LookedUp:
@@ -29,26 +28,6 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
         return {name: TopicFacts(name, {}, 0, error_code=code) for name in names}
 
     monkeypatch.setattr(topics, "describe_topics", describe)
-
-
-def test_tells_partitions_and_size_limits(kafka: KafkaBroker, topic: Topic) -> None:
-    """Each topic has its own; without a setting Kafka's default shows."""
-    name = f"{topic.name}-small"
-    kafka.create_topic(name, 2, {"max.message.bytes": "5000"})
-    found = look(topic, topic.name, name).facts
-    ids = [facts.topic_id for facts in found.values()]
-    assert None not in ids
-    assert len(set(ids)) == 2
-    assert [
-        (one.name, one.partitions, one.max_message_bytes, one.replicas, one.is_led)
-        for one in found.values()
-    ] == [
-        (topic.name, topic.partitions, 1_048_588, 1, True),
-        (name, 2, 5_000, 1, True),
-    ]
-    configs = found[name].configs
-    assert configs is not None
-    assert configs["cleanup.policy"] == "delete"
 
 
 def test_a_missing_topic_hides_no_other(topic: Topic) -> None:

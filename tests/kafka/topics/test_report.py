@@ -23,8 +23,7 @@ from bridge.kafka.topics import (
     look_up,
     topic_needs,
 )
-from bridge.settings import KafkaSettings, Settings
-from bridge.settings.sections import LimitSettings
+from bridge.settings import KafkaSettings, LimitSettings, Settings
 from tests.kit.broker import KafkaBroker, admin_of
 
 
