@@ -118,7 +118,7 @@ async def test_only_an_event_behind_the_pong_is_its_echo(
     ) as (_, session):
         await trio.sleep_until(32)
         assert session.coverage.connection_us == 31 * SECOND
-        await trio.sleep_until(80)
+        await trio.sleep_until(140)
     assert ear.interruptions == [Interruption(Cause.DEAF, since_us)]
 
 
