@@ -1,1 +1,1 @@
-"""Tests of bridge/contract."""
+"""Tests of bridge/schemas."""
