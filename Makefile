@@ -105,15 +105,14 @@ run: $(STAMP) ## the main job on this machine: sandbox, Kafka, bridge, board, li
 fetch: $(STAMP) ## download what `run` and `test` start (Kafka, soketi, Java, Node), once
 	@$(BIN)/python -m tests.kit.downloads
 
-# What every change should pass, and the rest: tests marked slow, and those of packages
-# that will be rebuilt.
+# What every change should pass, and the rest: tests marked slow.
 test: $(STAMP) ## the tests that everybody runs, in four minutes at most (ARGS="-k outbox", PROCESSES=0)
-	@$(BIN)/pytest -m "not slow and not old" --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
+	@$(BIN)/pytest -m "not slow" --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
 
 test-all: $(STAMP) ## all others: 50 kills, seeded defects, slow tests; 25 minutes
 	@$(BIN)/python -m tests.chaos kills $(CHAOS)
 	@$(BIN)/python -m tests.mutants
-	@HELM="$(HELM)" $(BIN)/pytest -m "slow or old" --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
+	@HELM="$(HELM)" $(BIN)/pytest -m slow --numprocesses $(PROCESSES) --dist worksteal $(ARGS)
 
 cover: ## the same, and reports branch coverage; half as long again
 	@$(MAKE) test ARGS="--cov --cov-report=term $(ARGS)"
