@@ -21,44 +21,43 @@ _FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
 _HEAD = """\
 # Metrics
 
-<!-- Written by `make docs` from bridge/operations: change it there, not here. -->
+<!-- Written by `make docs` from the statistics in bridge/: change it there, not here. -->
 
-`/metrics` on `operations.listen` answers in Prometheus' text format, and in OpenMetrics
-to whoever accepts that. What is worth an alert stands in
-[operations](operations.md#health).
+`/metrics` on `operations.listen` responds in Prometheus' text format, or in OpenMetrics
+if the client asks for it. The [alerts](operations.md#health) are on a page of their
+own.
 
-The last word of a name but `total` is its unit. Numbers are of this process, and begin
-at 0 with it. No label has a value for each job: there are as many series as accounts,
-topics and words of closed lists make, and no more with time. `client_id` is an
-account's, `topic` a topic's name.
+The last word of a name, except `total`, is its unit. All numbers start at 0 with the
+process. No label has a value per job, so the number of series doesn't grow with time.
+`client_id` is an account's client id, `topic` the name of a topic.
 
-What came is in each scrape what became of it and what is on its way. Of records that
-were offered, the rest is in the buffer:
+The numbers of one scrape add up. Of the records that were offered:
 
     bridge_outbox_accepted_total
       = bridge_outbox_committed_total + bridge_outbox_superseded_total
       + bridge_outbox_withdrawn_total + bridge_events_dropped_total
-      + bridge_preview_records_dropped_total + the buffer
+      + bridge_preview_records_dropped_total + records in the buffer
 
-Of each topic's rows, gaps included:
+Of the rows of each topic, gaps included:
 
     bridge_rows_found_total + bridge_rows_committed_total + bridge_rows_resent_total
       = bridge_rows_acknowledged_total + bridge_rows_refused_total + bridge_rows_waiting
 
-And both are connected, by the rows of all topics but that of gaps, where a refused
-record counts only if nothing takes it:
+Of the rows of all topics except that of gaps:
 
     found + bridge_outbox_held_at_start + bridge_outbox_committed_total + resent
       = acknowledged + bridge_outbox_unsendable + bridge_outbox_discarded_total
       + waiting + bridge_outbox_held
 
-A webhook that is held for the socket's own event is committed, and no row yet. One that
-the outbox has no room for is withdrawn, or not accepted; it comes again. What is sent
-again because a log lost it is acknowledged twice: `bridge_rows_resent_total` says how
-much that is.
+- A webhook that is held for the socket's own event counts as committed. It is no row
+  yet.
+- A webhook that the outbox has no room for counts as withdrawn, or isn't accepted.
+  dryAPI sends it again.
+- A refused record counts as unsendable only if the dead-letter topic refuses it too.
+- A record that is sent again after Kafka lost it is acknowledged twice.
 
-Beside these there are `process_*`: memory, processor time, open files and start of the
-process, as Prometheus' own client gives them on Linux.
+Beside these there are the `process_*` metrics of Prometheus' client, on Linux: memory,
+CPU time, open files and start time.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

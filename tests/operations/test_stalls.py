@@ -17,11 +17,8 @@ import trio
 from bridge.http.server import serve
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.relay.statistics import RelayStatistics
-from bridge.operations import health
-from bridge.operations.health import Health
-from bridge.operations.heartbeat import LoopHeartbeat
+from bridge.operations.health import Health, LoopHeartbeat
 from bridge.operations.metrics import Metrics
-from bridge.operations.sources import Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.operations.statistics import Statistics
@@ -88,24 +85,17 @@ async def _until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 async def bridge(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[_Bridge]:
     """A bridge whose Kafka is nowhere."""
-    others = Statistics()
     loop = LoopHeartbeat()
     settings = KafkaSettings(bootstrap_servers="127.0.0.1:1")
     with OutboxDirectory(tmp_path) as directory:
         outbox = Outbox(directory, OutboxSettings(dir=tmp_path))
         relay = Relay(settings, ["jobs"], outbox)
-        sources = Sources(
-            others.sessions,
-            others.intakes,
-            outbox.statistics,
-            relay.statistics,
-            others.gaps,
-            loop,
-            others.healing(),
+        sources = Statistics().sources(
+            outbox=outbox.statistics, relay=relay.statistics, loop=loop
         )
-        app = Health(sources, lambda: Metrics(sources)).app()
+        health = Health(sources, lambda: Metrics(sources), stale_seconds=_STALE_SECONDS)
         nursery.start_soon(loop.beat)
-        port: int = await nursery.start(serve, app, "127.0.0.1:0")
+        port: int = await nursery.start(serve, health.app(), "127.0.0.1:0")
         ended = trio.Event()
 
         async def run_relay() -> None:
@@ -166,7 +156,6 @@ async def test_a_loop_that_stands_still_fails_liveness(
     bridge: _Bridge, monkeypatch: pytest.MonkeyPatch, block: _Block
 ) -> None:
     """It is named as long as it stands still, and no longer; a dead Kafka never is."""
-    monkeypatch.setattr(health, "_STALE_SECONDS", _STALE_SECONDS)
     statistics = bridge.relay.statistics
     await _until(lambda: statistics.last_error is not None)
     await bridge.wait_for(200)
