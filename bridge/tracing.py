@@ -69,23 +69,24 @@ def open_tracing(settings: Settings, environ: Mapping[str, str]) -> Tracing | No
             if protocol == _PROTOCOL:
                 break
             raise ConfigError(
-                f"{prefix}PROTOCOL names a protocol that the bridge doesn't support:"
-                " spans go out as http/protobuf, mostly to a collector's port 4318"
+                f"{prefix}PROTOCOL names a protocol that the bridge doesn't support",
+                hint="Spans go out as http/protobuf, mostly to a collector's port 4318",
             )
     try:
         return Tracing(settings.kafka.client_id)
     except ImportError as error:
         raise ConfigError(
             "tracing.enabled (BRIDGE_TRACING_ENABLED) needs OpenTelemetry, which is"
-            " not installed: pip install 'dryapi-kafka-bridge[tracing]'"
-            f" (no module {error.name})"
+            f" not installed (no module {error.name})",
+            hint="Install it: pip install 'dryapi-kafka-bridge[tracing]'",
         ) from error
     except (OSError, RuntimeError, ValueError) as error:
         # Its text may repeat what the variable held.
         raise ConfigError(
             "an OTEL_* variable can't be used (OpenTelemetry's SDK raises"
-            f" {type(error).__name__}): check those of the exporter, OTEL_BSP_* and"
-            " OTEL_SPAN_*; docs/tracing.md lists them"
+            f" {type(error).__name__})",
+            hint="Check those of the exporter, OTEL_BSP_* and OTEL_SPAN_*;"
+            " docs/tracing.md lists them",
         ) from None
 
 

@@ -63,7 +63,7 @@ def _logged() -> Iterator[str]:
         "kafka",
         "outbox",
         "pusher",
-        "registry",
+        "schemas",
         "settings",
     )
     files = [path for room in rooms for path in (_ROOT / "bridge" / room).rglob("*.py")]

@@ -23,7 +23,6 @@ from bridge.errors import (
     KafkaRefusedError,
     RegistryUnknownSchemaError,
 )
-from bridge.framing import framing_of
 from bridge.http.client import ApiClient, ApiError
 from bridge.kafka.loop import run_in_thread
 from bridge.kafka.probe import Knock, knock, places_of
@@ -32,6 +31,7 @@ from bridge.kafka.security import tls_context
 from bridge.kafka.topic_checks import TopicFinding, Verdict, report
 from bridge.kafka.topics import LookedUp, Rights, survey, topic_needs
 from bridge.outbox.survey import SurveyedOutbox
+from bridge.schemas.registry import SchemaRegistry
 from bridge.settings import KafkaSettings, Secret, Settings
 
 
@@ -300,10 +300,9 @@ def add_registry(steps: Steps, settings: Settings) -> None:
 
         @steps.step("schema_registry", topic, _REGISTRY_HINT, exit_code=_REFUSED)
         async def _(step: Step[None]) -> None:
-            framing = framing_of(looking)
-            assert framing is not None
+            registry = SchemaRegistry(looking)
             try:
-                prefix = await framing.prefix(step.subject)
+                prefix = await registry.prefix(step.subject)
             except RegistryUnknownSchemaError:
                 if not given.register:
                     raise

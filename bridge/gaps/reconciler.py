@@ -286,8 +286,8 @@ class Reconciler:
             for one in self._ledger.unresolved(client_id)
             if one.gap.gap_id not in account.listening
         ]
-        untils = [gap.until_us for gap in gaps]
-        account.until_us = untils[-1] if untils else 0
+        ends_us = [gap.until_us for gap in gaps]
+        account.until_us = ends_us[-1] if ends_us else 0
         jobs = await trio.to_thread.run_sync(self._outbox.jobs.of, account.ce_source)
         await self._renew_checks(account, jobs, gaps)
         # How many jobs each gap is the first to wait for, or not to know the fate of.
@@ -298,8 +298,8 @@ class Reconciler:
             if number % _PORTION == 0:
                 await trio.lowlevel.checkpoint()
             alive_us, determined_us = self._known_us(account, job)
-            unknown[bisect_right(untils, alive_us)] += 1
-            pending[bisect_right(untils, determined_us)] += 1
+            unknown[bisect_right(ends_us, alive_us)] += 1
+            pending[bisect_right(ends_us, determined_us)] += 1
             for purpose in Purpose:
                 if self._is_wanted(purpose, account, job):
                     plan.append(self._entry(purpose, account, job))
@@ -454,26 +454,37 @@ class Reconciler:
         self._statistics.requests[account.client_id, answer.outcome] += 1
         self._note_endpoint(account.client_id, answer)
         self._pop()
-        check = self._check(account, job)
         fate = _Fate.UNANSWERED
         if reported is not None:
             fate = await self._apply(account, job, reported)
         elif answer.outcome is Outcome.NOT_FOUND:
             fate = _Fate.UNKNOWN
         # A limit says nothing of the job: it keeps its place.
-        check.tries += answer.outcome is not Outcome.LIMITED
-        if fate is _Fate.UNANSWERED and purpose is Purpose.GAP:
+        self._check(account, job).tries += answer.outcome is not Outcome.LIMITED
+        self._note(purpose, account, job, fate, asked_us)
+
+    def _note(
+        self,
+        purpose: Purpose,
+        account: Account,
+        job: JobInFlight,
+        fate: _Fate,
+        asked_us: int,
+    ) -> None:
+        """Note what a response says of a job, or ask about it again."""
+        now, check = trio.current_time(), self._check(account, job)
+        if fate is not _Fate.UNANSWERED:
+            check.due = now + check.stale_seconds
+            check.stale_seconds = max(
+                check.stale_seconds, min(2 * check.stale_seconds, _MAX_STALE_SECONDS)
+            )
+        elif purpose is Purpose.GAP:
             check.unanswered_since = check.unanswered_since or now
             if now - check.unanswered_since < self._give_up_seconds:
                 heappush(self._plan, self._entry(purpose, account, job))
                 self._statistics.waiting[account.client_id, purpose] += 1
                 return
             check.gone_us = asked_us
-        elif fate is not _Fate.UNANSWERED:
-            check.due = now + check.stale_seconds
-            check.stale_seconds = max(
-                check.stale_seconds, min(2 * check.stale_seconds, _MAX_STALE_SECONDS)
-            )
         if fate is _Fate.RUNS:
             check.alive_us = asked_us
         elif fate is _Fate.UNKNOWN:

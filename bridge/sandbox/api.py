@@ -358,6 +358,8 @@ class Answers:
                     del headers[name]
                     if value is not None:
                         headers[name] = value
+                    elif name.lower() == "date":
+                        headers[name] = ""  # The server would add a missing one.
                 if path.startswith(STATUS_PATH):
                     counts, status = self._statistics.status_answers, message["status"]
                     counts[str(status)] = counts.get(str(status), 0) + 1

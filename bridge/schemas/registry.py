@@ -25,6 +25,7 @@ from bridge.http.post import NoResponseError, basic_credentials, post
 from bridge.kafka.security import authorities
 from bridge.schemas.json_schema import SCHEMAS, text_of
 from bridge.settings import Settings
+from bridge.text import printable
 
 
 __all__ = ["SchemaRegistry"]
@@ -42,6 +43,8 @@ _MAX_BODY_BYTES: Final = 256 * 1024
 
 # The message about an incompatible schema holds both schemas; the log needs a line.
 _MAX_MESSAGE_CHARACTERS: Final = 300
+
+_URL: Final = "schema_registry.url (BRIDGE_SCHEMA_REGISTRY_URL)"
 
 _CONTENT_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 
@@ -197,12 +200,13 @@ class SchemaRegistry:
             if error.certificate is not None:
                 raise RegistryRefusedError(
                     f"{self._at} has a certificate that isn't trusted:"
-                    f" {error.certificate}. schema_registry.ca_file"
-                    " (BRIDGE_SCHEMA_REGISTRY_CA_FILE) names the certificates to trust"
+                    f" {error.certificate}",
+                    hint="For a private CA set schema_registry.ca_file"
+                    " (BRIDGE_SCHEMA_REGISTRY_CA_FILE)",
                 ) from error
             raise RegistryUnreachableError(
-                f"{self._at} {error}: check schema_registry.url"
-                " (BRIDGE_SCHEMA_REGISTRY_URL) and schema_registry.timeout_seconds"
+                f"{self._at} {error}",
+                hint=f"Check {_URL} and schema_registry.timeout_seconds",
             ) from error
         try:
             members = msgspec.json.decode(received, type=_Body)
@@ -212,8 +216,7 @@ class SchemaRegistry:
         # A registry may repeat the header that it refuses.
         for secret in filter(None, (credentials, password)):
             message = message.replace(secret, "***")
-        message = message[:_MAX_MESSAGE_CHARACTERS]
-        message = "".join(c if c.isprintable() else " " for c in message)
+        message = printable(message, _MAX_MESSAGE_CHARACTERS).rstrip(". ")
         quoted = f". It says: {message}" if message else ""
         is_unknown = status == 404 and members.error_code in _UNKNOWN
         return _Response(status, members.id, is_unknown, quoted)
@@ -229,31 +232,36 @@ class SchemaRegistry:
             who = f"user {settings.username!r}" if settings.username else "no user name"
             return RegistryRefusedError(
                 f"{self._at} refuses access with {who} (HTTP {status}) to subject"
-                f" {subject}: check schema_registry.username"
+                f" {subject}{quoted}",
+                hint="Check schema_registry.username"
                 " (BRIDGE_SCHEMA_REGISTRY_USERNAME), schema_registry.password"
                 " (BRIDGE_SCHEMA_REGISTRY_PASSWORD, _PASSWORD_FILE) and this user's"
-                f" permissions{quoted}"
+                " permissions",
             )
         if status == 409:
             return RegistryRefusedError(
                 f"{self._at} refuses {file} as a new version of subject {subject} (HTTP"
-                " 409): it isn't compatible with those before. If the subject belongs"
-                " to another program, choose another schema_registry.subject_naming"
-                f" (BRIDGE_SCHEMA_REGISTRY_SUBJECT_NAMING){quoted}"
+                f" 409): it isn't compatible with those before{quoted}",
+                hint="If the subject belongs to another program, choose another"
+                " schema_registry.subject_naming"
+                " (BRIDGE_SCHEMA_REGISTRY_SUBJECT_NAMING)",
             )
         if status == 422:
             return RegistryRefusedError(
-                f"{self._at} doesn't accept {file} as a valid schema (HTTP 422): it"
-                f" must support JSON Schema draft 2020-12{quoted}"
+                f"{self._at} doesn't accept {file} as a valid schema (HTTP 422)"
+                f"{quoted}",
+                hint="It must support JSON Schema draft 2020-12",
             )
         if status >= 500 or status in _TEMPORARY:
             return RegistryUnreachableError(
-                f"{self._at} can't answer now (HTTP {status}){quoted}"
+                f"{self._at} can't answer now (HTTP {status}){quoted}",
+                hint=f"Check {_URL}",
             )
         return RegistryRefusedError(
-            f"{self._at} (HTTP {status}) doesn't speak Confluent's Schema Registry API:"
-            " schema_registry.url (BRIDGE_SCHEMA_REGISTRY_URL) is the address before"
-            f" /subjects, for Apicurio Registry .../apis/ccompat/v7{quoted}"
+            f"{self._at} (HTTP {status}) doesn't speak Confluent's Schema Registry API"
+            f"{quoted}",
+            hint=f"{_URL} is the address before /subjects, for Apicurio Registry"
+            " .../apis/ccompat/v7",
         )
 
     def _unknown_schema(self, subject: str, file: str) -> RegistryUnknownSchemaError:
@@ -261,10 +269,10 @@ class SchemaRegistry:
         user = "" if username is None else f" -u {username}"
         url = f"{self._url}/subjects/{quote(subject, safe='')}/versions"
         return RegistryUnknownSchemaError(
-            f"{self._at} has no schema under subject {subject} that is schemas/{file}."
-            " Register it, for instance with:"
+            f"{self._at} has no schema under subject {subject} that is schemas/{file}",
+            hint="Register it, for instance with:"
             f" jq -Rs '{{schemaType: \"JSON\", schema: .}}' schemas/{file} |"
             f" curl{user} --json @- {url}"
             " -- or let the bridge do it with schema_registry.register"
-            " (BRIDGE_SCHEMA_REGISTRY_REGISTER=true)"
+            " (BRIDGE_SCHEMA_REGISTRY_REGISTER=true)",
         )

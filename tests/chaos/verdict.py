@@ -251,4 +251,5 @@ def judge_growth(verdict: Verdict, evidence: Evidence, **bounds: int) -> None:
     for number, (warm, last) in enumerate(lives(evidence.samples), 1):
         verdict.findings += growth(warm, last, **bounds)
         verdict.figures[f"life {number}, when warm"] = str(warm)
-        verdict.figures[f"life {number}, {last.at - warm.at:.0f} s later"] = str(last)
+        end = last[-1]
+        verdict.figures[f"life {number}, {end.at - warm.at:.0f} s later"] = str(end)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import psutil
@@ -86,8 +86,8 @@ class Watch:
         return self.samples[-1]
 
 
-def lives(samples: Iterable[Sample]) -> list[tuple[Sample, Sample]]:
-    """Give the lives that outlast warming up: when warm, and at the end."""
+def lives(samples: Iterable[Sample]) -> list[tuple[Sample, list[Sample]]]:
+    """Give the lives that outlast warming up: when warm, and the last looks."""
     found = []
     for _, group in groupby(samples, key=lambda sample: sample.pid):
         life = list(group)
@@ -98,27 +98,24 @@ def lives(samples: Iterable[Sample]) -> list[tuple[Sample, Sample]]:
             if each.at - life[0].at >= _WARM_SECONDS and each.tasks is not None
         ]
         if warm:
-            found.append((warm[0], _least(warm[-_LAST:])))
+            found.append((warm[0], warm[-_LAST:]))
     return found
 
 
-def _least(samples: list[Sample]) -> Sample:
-    """Give the last sample with the least of each: a leak is in all of them."""
-    fields = {
-        name: min(getattr(each, name) for each in samples)
-        for name in ("descriptors", "threads", "tasks")
-    }
-    return replace(samples[-1], **fields)
-
-
 def growth(
-    first: Sample, last: Sample, *, few: int = _FEW, flat_bytes: int = _FLAT_BYTES
+    first: Sample,
+    last: Sequence[Sample],
+    *,
+    few: int = _FEW,
+    flat_bytes: int = _FLAT_BYTES,
 ) -> Iterable[str]:
     """Name what a life has more of at its end than when it was warm."""
     for name in ("descriptors", "threads", "tasks"):
-        before, after = getattr(first, name), getattr(last, name)
+        # A leak is in all of the last ones.
+        before, after = getattr(first, name), min(getattr(one, name) for one in last)
         if after > before + few:
             yield f"{name}: {before}, then {after}"
-    grown = last.rss_bytes - first.rss_bytes
+    end = last[-1]
+    grown = end.rss_bytes - first.rss_bytes
     if grown > flat_bytes:
-        yield f"memory grew by {grown / MIB:.1f} MiB in {last.at - first.at:.0f} s"
+        yield f"memory grew by {grown / MIB:.1f} MiB in {end.at - first.at:.0f} s"

@@ -341,16 +341,6 @@ def test_an_old_count_is_forgotten(hours_ago: int, left: int) -> None:
     assert calls.left[1] == 150
 
 
-@pytest.mark.parametrize(("remaining", "left"), [(199, 149), (60, 10)])
-def test_the_first_response_corrects_a_restored_count(
-    remaining: int, left: int
-) -> None:
-    """The server's day may have ended meanwhile, or the user may have called."""
-    calls = Calls(spent=Spent(NOON_US, 120))
-    calls(1, Limits(50, 49, 200, remaining))
-    assert calls.left[1] == left
-
-
 def test_an_account_without_a_daily_limit_leaves_no_count() -> None:
     """Else the next process, which assumes a Basic account, could never find out."""
     spent: list[Spent] = []

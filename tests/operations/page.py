@@ -21,7 +21,7 @@ _FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
 _HEAD = """\
 # Metrics
 
-<!-- Written by `make docs` from the statistics in bridge/: change it there, not here. -->
+<!-- Written by `make docs` from statistics in bridge/: change it there, not here. -->
 
 `/metrics` on `operations.listen` responds in Prometheus' text format, or in OpenMetrics
 if the client asks for it. The [alerts](operations.md#health) are on a page of their

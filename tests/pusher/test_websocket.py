@@ -203,13 +203,11 @@ async def test_row_01_the_request_carries_host_path_and_user_agent(
     with pytest.raises(ConnectError):
         async with _open(script, nursery, url=url):
             pytest.fail("connected")
-    head, *lines = requests[0].decode().split("\r\n")
+    lines = requests[0].decode().lower().split("\r\n")
     target = url.partition("//")[2].partition("/")[2]
-    assert head == f"GET /{target} HTTP/1.1"
-    headers = dict(line.split(": ", 1) for line in lines if line)
-    headers = {name.lower(): value for name, value in headers.items()}
-    assert headers["host"] == host
-    assert headers["user-agent"].startswith("dryapi-kafka-bridge/")
+    assert lines[0] == f"get /{target} http/1.1"
+    assert f"host: {host}" in lines
+    assert any(line.startswith("user-agent: dryapi-kafka-bridge/") for line in lines)
 
 
 async def _deaf(stream: trio.abc.Stream) -> None:

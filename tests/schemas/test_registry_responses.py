@@ -131,7 +131,7 @@ def test_no_error_shows_the_password() -> None:
         prefix_of(made(registry.url, **bob()))
 
     error: BaseException | None = caught.value
-    assert "bob:*** is unknown and xxx" in str(error)
+    assert r"bob:*** is unknown\nand xxx" in str(error)
     assert len(str(error)) < 500
     while error is not None:
         assert _PASSWORD not in repr(error)
@@ -178,14 +178,14 @@ def _basic(text: str) -> str:
 @pytest.mark.parametrize("length", [0, 20])
 def test_a_registry_that_hangs_is_left_in_time(length: int) -> None:
     """Whether it says nothing or not all of it."""
-    reply = Reply(200, b" " * length + b"}", pause_seconds=1.0)
+    reply = Reply(200, b" " * length + b"}", pause_seconds=5.0)
     started = time.monotonic()
     with ScriptedRegistry(always(reply)).serving() as registry:
         with pytest.raises(RegistryUnreachableError, match=r"within 0\.2 s"):
             prefix_of(made(registry.url, timeout_seconds=0.2))
         taken = time.monotonic() - started
 
-    assert taken < 0.9
+    assert taken < 4
 
 
 def test_an_outage_after_the_first_answer_changes_nothing() -> None:
