@@ -1,22 +1,31 @@
-"""The page that lists every metric, made from what `/metrics` says of itself.
+"""
+Writes the page of all metrics, and the table of alerts in docs/operations.md.
 
-python -m tests.operations.page            writes docs/metrics.md
-python -m tests.operations.page --check    reports a stale page, exits 1
+The metrics are those that `/metrics` has, the alerts those of the chart's rules.
+
+    python -m tests.operations.page            writes both
+    python -m tests.operations.page --check    exits with 1 if one is stale
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import yaml
 from prometheus_client.metrics_core import Metric
 
 from bridge.operations.metrics import Metrics
 from tests.operations.statistics import Statistics, families
 
 
-_FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
+_ROOT = Path(__file__).parents[2]
+_METRICS = _ROOT / "docs" / "metrics.md"
+_OPERATIONS = _ROOT / "docs" / "operations.md"
+_RULES = _ROOT / "helm" / "bridge" / "files" / "rules.yaml"
 
 _HEAD = """\
 # Metrics
@@ -24,7 +33,7 @@ _HEAD = """\
 <!-- Written by `make docs` from statistics in bridge/: change it there, not here. -->
 
 `/metrics` on `operations.listen` responds in Prometheus' text format, or in OpenMetrics
-if the client asks for it. The [alerts](operations.md#health) are on a page of their
+if the client asks for it. The [alerts](operations.md#alerts) are on a page of their
 own.
 
 The last word of a name, except `total`, is its unit. All numbers start at 0 with the
@@ -65,9 +74,12 @@ CPU time, open files and start time.
 
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 
+# The rows of the table with this head.
+_HEAD_OF_ALERTS = "| alert | severity | for | window | meaning |\n"
+_ALERTS = re.compile(re.escape(_HEAD_OF_ALERTS) + r"(\|.*\n)+")
 
-def build() -> str:
-    """Make the page's text, with a newline at its end."""
+
+def _metrics() -> str:
     accept = "application/openmetrics-text; version=1.0.0"
     body, _ = Metrics(Statistics().sources()).render(accept)
     rows = [
@@ -89,16 +101,48 @@ def _labels(family: Metric) -> Iterator[str]:
     yield from (label for label in family.samples[0].labels if label != "le")
 
 
+def alerts() -> list[dict[str, Any]]:
+    """Return the alerts of the chart's rules."""
+    rules = yaml.safe_load(_RULES.read_text("utf-8"))
+    return [rule for group in rules["groups"] for rule in group["rules"]]
+
+
+def _operations() -> str:
+    head = _HEAD_OF_ALERTS + "| --- | --- | --- | --- | --- |\n"
+    table = head + "".join(map(_alert, alerts()))
+    text, tables = _ALERTS.subn(lambda _: table, _OPERATIONS.read_text("utf-8"))
+    assert tables == 1
+    return text
+
+
+def _alert(rule: dict[str, Any]) -> str:
+    name, annotations = rule["alert"], rule["annotations"]
+    # A condition looks back in all its parts equally far.
+    windows = set(re.findall(r"(?:\[|offset )(\d+[mh])", rule["expr"]))
+    meaning = re.sub(r"{{ \$labels\.(\w+) }}", r"`\1`", annotations["summary"])
+    cells = (
+        f"[{name}](runbook.md#{name.lower()})",
+        rule["labels"]["severity"],
+        rule.get("for", ""),
+        " ".join(windows),
+        meaning,
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
 def main() -> int:
-    """Write the page, or check the one on disk; gives the exit code."""
-    text = build()
-    if _FILE.read_text(encoding="utf-8") == text:
-        return 0
-    if "--check" in sys.argv:
-        sys.stdout.write(f"{_FILE} is stale: run `make docs`\n")
-        return 1
-    _FILE.write_text(text, encoding="utf-8", newline="\n")
-    return 0
+    """Write the pages, or check those on disk; gives the exit code."""
+    stale = {
+        path: text
+        for path, text in {_METRICS: _metrics(), _OPERATIONS: _operations()}.items()
+        if path.read_text(encoding="utf-8") != text
+    }
+    for path, text in stale.items():
+        if "--check" in sys.argv:
+            sys.stdout.write(f"{path} is stale: run `make docs`\n")
+        else:
+            path.write_text(text, encoding="utf-8", newline="\n")
+    return int("--check" in sys.argv and bool(stale))
 
 
 if __name__ == "__main__":
