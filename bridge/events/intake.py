@@ -84,10 +84,7 @@ class IntakeStatistics(msgspec.Struct):
         ),
     ] = msgspec.field(default_factory=lambda: dict.fromkeys(Change, 0))
     previews: Annotated[
-        int,
-        counter(
-            "bridge_previews_accepted", "Previews that became a record of their own."
-        ),
+        int, counter("bridge_previews_accepted", "Previews that became a record.")
     ] = 0
 
     @property

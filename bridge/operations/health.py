@@ -70,13 +70,7 @@ class LoopHeartbeat:
         lags: How late the beats of the last minute were, in seconds.
     """
 
-    tasks: Annotated[
-        int,
-        gauge(
-            "bridge_loop_tasks",
-            "Tasks on the trio loop; some for each account, no more with time.",
-        ),
-    ]
+    tasks: Annotated[int, gauge("bridge_loop_tasks", "Tasks on the trio loop.")]
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -67,11 +67,6 @@ class Metrics:
         encode, content_type = choose_encoder(accept)
         return partial(encode, _Reading(list(self._registry.collect()))), content_type
 
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """Do both at once: return the body and its content type, as `read` does."""
-        write, content_type = self.read(accept)
-        return write(), content_type
-
 
 class _Reading(CollectorRegistry):
     """What was read, in a registry's place."""

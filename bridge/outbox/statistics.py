@@ -20,7 +20,6 @@ from bridge.metric import counter, gauge
 
 __all__ = ["OutboxStatistics", "TopicCounts"]
 
-
 _PREVIEWS_DROPPED: Final = counter(
     "bridge_previews_dropped",
     "Previews dropped because memory or disk ran short; no event was lost with them.",
@@ -35,21 +34,13 @@ class TopicCounts(msgspec.Struct):
     """
 
     found: Annotated[
-        int,
-        counter(
-            "bridge_rows_found",
-            "Rows that were waiting when this process opened the outbox.",
-        ),
+        int, counter("bridge_rows_found", "Rows waiting when the outbox was opened.")
     ] = 0
     committed: Annotated[
         int, counter("bridge_rows_committed", "Rows that this process committed.")
     ] = 0
     resent: Annotated[
-        int,
-        counter(
-            "bridge_rows_resent",
-            "Acknowledged rows that are sent again because Kafka's log lost them.",
-        ),
+        int, counter("bridge_rows_resent", "Rows sent again: Kafka's log lost them.")
     ] = 0
     acknowledged: Annotated[
         int, counter("bridge_rows_acknowledged", "Rows that Kafka acknowledged.")
@@ -75,53 +66,29 @@ class OutboxStatistics(msgspec.Struct):
 
     topics: dict[str, TopicCounts] = msgspec.field(default_factory=dict)
     rows: Annotated[
-        int,
-        gauge(
-            "bridge_outbox_rows",
-            "Committed records that Kafka has not acknowledged, of all topics.",
-        ),
+        int, gauge("bridge_outbox_rows", "Committed records not yet acknowledged.")
     ] = 0
     held: Annotated[
-        int,
-        gauge(
-            "bridge_outbox_held",
-            "Webhooks on disk that wait for the socket's own event of their job.",
-        ),
+        int, gauge("bridge_outbox_held", "Webhooks that wait for the socket's event.")
     ] = 0
     held_at_start: Annotated[
-        int,
-        gauge(
-            "bridge_outbox_held_at_start",
-            "Webhooks that were held when this process opened the outbox.",
-        ),
+        int, gauge("bridge_outbox_held_at_start", "Webhooks held at the start.")
     ] = 0
     discarded: Annotated[
-        int,
-        counter(
-            "bridge_outbox_discarded",
-            "Released webhooks that weren't needed: the job's own event came first.",
-        ),
+        int, counter("bridge_outbox_discarded", "Held webhooks that weren't needed.")
     ] = 0
     bytes: Annotated[
-        int,
-        gauge(
-            "bridge_outbox_bytes",
-            "Size of the outbox's database and write-ahead log on disk.",
-        ),
+        int, gauge("bridge_outbox_bytes", "Size of database and WAL on disk.")
     ] = 0
     # When the oldest waiting row was read.
     oldest_received_at_us: int | None = None
     # Records that were offered, by the socket and by what heals, and how many of those
     # were committed, as rows or as held webhooks.
     accepted: Annotated[
-        int,
-        counter("bridge_outbox_accepted", "Records accepted into the outbox's buffer."),
+        int, counter("bridge_outbox_accepted", "Records accepted into the buffer.")
     ] = 0
     committed: Annotated[
-        int,
-        counter(
-            "bridge_outbox_committed", "Records committed to the outbox's database."
-        ),
+        int, counter("bridge_outbox_committed", "Records committed to the outbox.")
     ] = 0
     # Or the webhook is a repetition.
     superseded: Annotated[
@@ -153,27 +120,17 @@ class OutboxStatistics(msgspec.Struct):
     dropped_pictures: Annotated[
         int,
         _PREVIEWS_DROPPED,
-        counter(
-            "bridge_preview_records_dropped",
-            "Dropped previews that were records of their own.",
-        ),
+        counter("bridge_preview_records_dropped", "Dropped preview records."),
     ] = 0
     # Committed rows that could not be read of a damaged file.
     lost_rows: int = 0
     # Neither their topic nor the dead letters took them.
     unsendable: Annotated[
         int,
-        gauge(
-            "bridge_outbox_unsendable",
-            "Rows that stay in the outbox because Kafka refuses them on every topic.",
-        ),
+        gauge("bridge_outbox_unsendable", "Rows that Kafka refuses on every topic."),
     ] = 0
     forgotten_jobs: Annotated[
-        int,
-        counter(
-            "bridge_jobs_forgotten",
-            "Unfinished jobs that are no longer tracked, being too many or too old.",
-        ),
+        int, counter("bridge_jobs_forgotten", "Unfinished jobs no longer remembered.")
     ] = 0
     anomalies: Annotated[
         dict[str, int],
@@ -187,11 +144,7 @@ class OutboxStatistics(msgspec.Struct):
     # Dead letters of records that came after their job's last one.
     late: Annotated[int, DEAD_LETTERS.of(reason=DeadLetterReason.AFTER_TERMINAL)] = 0
     ended_jobs: Annotated[
-        int,
-        gauge(
-            "bridge_jobs_ended",
-            "Ended jobs that are remembered, to recognize events that come too late.",
-        ),
+        int, gauge("bridge_jobs_ended", "Ended jobs that the outbox remembers.")
     ] = 0
     forgotten_ends: Annotated[
         int,
@@ -202,11 +155,7 @@ class OutboxStatistics(msgspec.Struct):
         ),
     ] = 0
     full: Annotated[
-        bool,
-        gauge(
-            "bridge_outbox_full",
-            "Whether the disk or the limit refuses records now (1) or not (0).",
-        ),
+        bool, gauge("bridge_outbox_full", "Whether the outbox refuses records (1).")
     ] = False
     # `time.monotonic` of the last commit that emptied the buffer, 0 for none.
     committed_at: float = 0.0

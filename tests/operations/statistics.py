@@ -22,6 +22,7 @@ from bridge.healing import FinishedJobs
 from bridge.kafka.relay.statistics import Durations, RelayStatistics
 from bridge.kafka.topic_checks import TopicFinding, Verdict
 from bridge.operations.health import LoopHeartbeat, Sources
+from bridge.operations.metrics import Metrics
 from bridge.outbox.statistics import OutboxStatistics, TopicCounts
 from bridge.pusher.connection import State
 from bridge.pusher.connection import Statistics as SessionStatistics
@@ -34,6 +35,8 @@ NOW_US = int(NOW) * 1_000_000
 
 # One fixed moment on the monotonic clock.
 UPTIME = 5_000.0
+
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
 _ID = "client-1"
 
@@ -199,9 +202,16 @@ class Statistics:
         return Sources(**usual | changes)
 
 
-def families(text: str) -> dict[str, Metric]:
+def parsed(text: str) -> dict[str, Metric]:
     """Parse a text in which each family must occur once, by its name."""
-    parsed: Iterable[Metric] = text_string_to_metric_families(  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
+    found: Iterable[Metric] = text_string_to_metric_families(  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
         text
     )
-    return {family.name: family for family in parsed}
+    return {family.name: family for family in found}
+
+
+def families(statistics: Statistics) -> dict[str, Metric]:
+    """Return the metrics of statistics as a client of OpenMetrics reads them."""
+    write, content_type = Metrics(statistics.sources()).read(OPENMETRICS)
+    assert content_type.startswith(OPENMETRICS)
+    return parsed(write().decode())

@@ -92,11 +92,7 @@ class RelayStatistics(msgspec.Struct):
     ] = 0
     # Epochs that ended.
     producer_recycles: Annotated[
-        int,
-        counter(
-            "bridge_producer_recycles",
-            "Producers that were replaced after a failure.",
-        ),
+        int, counter("bridge_producer_recycles", "Producers replaced after failures.")
     ] = 0
     partitions: Annotated[
         int, gauge("bridge_kafka_partitions", "Partitions that are open for writing.")
