@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import httpx  # noqa: TID251 - the client of these tests
 import pytest
 import structlog
@@ -64,42 +66,30 @@ async def test_working_bridge_is_ready(client: httpx.AsyncClient) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("verdict", "is_ok", "remedy"),
-    [
+async def test_topic_that_does_not_fit_is_shown_and_no_failure(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """A topic's fault and what to do about it are shown, and leave it ready."""
+    what = "min.insync.replicas", "1", "2 or more", "Set it to 2."
+    detail = "min.insync.replicas is 1, needed is 2 or more"
+    for verdict, is_ok, remedy in (
         (Verdict.DANGEROUS, False, ". Set it to 2"),
         (Verdict.MISSING, False, ". Set it to 2"),
         (Verdict.UNKNOWN, True, ""),
-    ],
-)
-async def test_topic_that_does_not_fit_is_shown_and_no_failure(
-    client: httpx.AsyncClient,
-    statistics: Statistics,
-    verdict: Verdict,
-    remedy: str,
-    *,
-    is_ok: bool,
-) -> None:
-    """A topic's fault and what to do about it are shown, and leave it ready."""
-    wrong = finding(verdict, "min.insync.replicas", "1", "2 or more", "Set it to 2.")
-    statistics.relay.topic_findings = {"jobs": [wrong, finding()]}
-    answer = await client.get("/readyz")
-    assert answer.status_code == 200
-    assert _for_information(answer, "topic:jobs") == (
-        is_ok,
-        f"{verdict}: min.insync.replicas is 1, needed is 2 or more{remedy}",
-    )
+    ):
+        findings = [finding(verdict, *what), finding()]
+        statistics.relay.topic_findings = {"jobs": findings}
+        answer = await client.get("/readyz")
+        assert answer.status_code == 200
+        expected = is_ok, f"{verdict}: {detail}{remedy}"
+        assert _for_information(answer, "topic:jobs") == expected
 
 
 @pytest.mark.parametrize(
     ("failed", "limits", "detail"),
     [
-        (True, Limits(), "it gives no answers; the bridge tries again"),
-        (
-            False,
-            Limits(limited_by="daily"),
-            "this day's calls are used up; jobs of gaps stay unknown",
-        ),
+        (True, None, "it gives no answers; the bridge tries again"),
+        (False, "daily", "this day's calls are used up; jobs of gaps stay unknown"),
     ],
 )
 async def test_a_status_endpoint_that_gives_nothing_is_shown(
@@ -107,12 +97,12 @@ async def test_a_status_endpoint_that_gives_nothing_is_shown(
     statistics: Statistics,
     *,
     failed: bool,
-    limits: Limits,
+    limits: Literal["daily"] | None,
     detail: str,
 ) -> None:
     """It is for information: events arrive anyway."""
     statistics.limiter.begin(Purpose.GAP, UPTIME)
-    statistics.limiter.end(limits, UPTIME, failed=failed)
+    statistics.limiter.end(Limits(limited_by=limits), UPTIME, failed=failed)
     answer = await client.get("/readyz")
     assert answer.status_code == 200
     assert _for_information(answer, "status-endpoint:client-1") == (False, detail)
