@@ -91,11 +91,7 @@ class IntakeStatistics(msgspec.Struct):
     def events(
         self,
     ) -> Annotated[
-        int,
-        counter(
-            "bridge_events_accepted",
-            "Events that became a record, dead letters included.",
-        ),
+        int, counter("bridge_events_accepted", "Events, dead letters included.")
     ]:
         """All events, whatever became of them."""
         return self.accepted + sum(self.dead_letters.values())

@@ -72,11 +72,7 @@ class WebhookStatistics:
         ),
     ]
     unknown_account: Annotated[
-        int,
-        counter(
-            "bridge_webhook_unknown_account",
-            "Webhooks for an account that doesn't exist or has no secret.",
-        ),
+        int, counter("bridge_webhook_unknown_account", "Webhooks of unknown accounts.")
     ]
     last_terminal_at_us: Annotated[
         dict[str, int | None],

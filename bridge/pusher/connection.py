@@ -128,11 +128,7 @@ class Statistics:
         int, counter("bridge_events_received", "Job-status events read.")
     ] = 0
     other_events: Annotated[
-        int,
-        counter(
-            "bridge_events_filtered",
-            "Ignored events: of another name or channel than job-status events.",
-        ),
+        int, counter("bridge_events_filtered", "Events of another name or channel.")
     ] = 0
     # `subscribed` is counted when it begins, the others at the connection's end.
     connects: Annotated[
@@ -168,11 +164,7 @@ class Statistics:
     def subscribed(
         self,
     ) -> Annotated[
-        bool,
-        gauge(
-            "bridge_subscribed",
-            "Whether the account's channel is subscribed (1) or not (0).",
-        ),
+        bool, gauge("bridge_subscribed", "Whether the channel is subscribed (1).")
     ]:
         """Whether events can arrive at this moment."""
         return self.state is State.SUBSCRIBED
@@ -181,11 +173,7 @@ class Statistics:
     def is_refused(
         self,
     ) -> Annotated[
-        bool,
-        gauge(
-            "bridge_account_refused",
-            "Whether dryAPI refuses the account (1); 0 after its next subscription.",
-        ),
+        bool, gauge("bridge_account_refused", "Whether dryAPI refuses the account (1).")
     ]:
         """Whether dryAPI has refused the account, and it wasn't subscribed since."""
         return self.refused_reason is not None
