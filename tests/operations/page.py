@@ -121,7 +121,7 @@ def _alert(rule: dict[str, Any]) -> str:
         f"[{name}](runbook.md#{name.lower()})",
         rule["labels"]["severity"],
         rule.get("for", ""),
-        " ".join(windows),
+        " ".join(sorted(windows)),
         meaning,
     )
     return f"| {' | '.join(cells)} |\n"
