@@ -8,11 +8,12 @@ conforms, whoever brings it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
 
+import msgspec
 import trio
 from starlette.types import ASGIApp
 
@@ -21,20 +22,20 @@ from bridge.events.intake import Intake
 from bridge.events.record import Origin, Record
 from bridge.gaps.holding import Holding
 from bridge.gaps.ledger import ClosedGap, Ledger
-from bridge.gaps.limiter import Limiter
-from bridge.gaps.receiver import Receiver, Recipient
+from bridge.gaps.limiter import Limiter, LimiterStatistics
+from bridge.gaps.receiver import Receiver, Recipient, WebhookStatistics
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
 from bridge.gaps.status import StatusClient
 from bridge.http.client import ApiClient
 from bridge.http.server import Limits, serve
 from bridge.http.tls import ReloadingContext, server_tls
-from bridge.operations.healing_sources import HealingSources
+from bridge.metric import counter
 from bridge.outbox import Outbox
 from bridge.outbox.values import RETENTION, Spent
 from bridge.settings import Settings
 
 
-__all__ = ["HealingTasks"]
+__all__ = ["FinishedJobs", "HealingTasks"]
 
 # A connection and one response.
 _CALL_SECONDS: Final = 10.0
@@ -43,6 +44,27 @@ _CALL_SECONDS: Final = 10.0
 # 128 MiB. So many connections need some 30 MB of memory; dryAPI's senders are few.
 _MAX_BODY_BYTES: Final = 128 * 1024
 _MAX_CONNECTIONS: Final = 1000
+
+
+class FinishedJobs(msgspec.Struct, frozen=True):
+    """How many jobs of an account's `ce_source` have ended; accounts by client id."""
+
+    count: Callable[[str], int]
+    sources: Mapping[str, str]
+
+    @property
+    def finished(
+        self,
+    ) -> Annotated[
+        dict[str, int],
+        counter(
+            "bridge_jobs_finished",
+            "Jobs that have ended, from whatever source the bridge learned it.",
+            "client_id",
+        ),
+    ]:
+        """The number by client id."""
+        return {who: self.count(source) for who, source in self.sources.items()}
 
 
 class HealingTasks:
@@ -57,6 +79,8 @@ class HealingTasks:
 
     Attributes:
         intakes: What became of what they brought.
+        limiters: What may still be asked, by client id; none where asking is off.
+        statistics: Further counts, for metrics.
 
     Raises:
         ConfigError: A setting that only its use shows to be wrong.
@@ -74,7 +98,7 @@ class HealingTasks:
         self._now = trio.lowlevel.current_clock().current_time
         self._clients: list[ApiClient] = []
         self.intakes: list[Intake] = []
-        self._limiters: dict[str, Limiter] = {}
+        self.limiters: dict[str, LimiterStatistics] = {}
         self._statistics = ReconciliationStatistics(self._sources)
         self._reconcilers: dict[str, Reconciler] = {}
         self._add_reconcilers()
@@ -85,6 +109,8 @@ class HealingTasks:
             hold_seconds=settings.webhook.grace_period_seconds,
         )
         self._receiver = None if settings.webhook.listen is None else self._receive()
+        finished = FinishedJobs(outbox.jobs.finished, self._sources)
+        self.statistics = (self._statistics, finished)
 
     async def run(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -116,24 +142,9 @@ class HealingTasks:
         raise AssertionError("only a cancellation ends it")
 
     @property
-    def events_told(self) -> int:
-        """What dryAPI reported beside the socket since the start, of use or not."""
-        counts = [intake.statistics for intake in self.intakes]
-        return sum(one.accepted + sum(one.dead_letters.values()) for one in counts)
-
-    def sources(self) -> HealingSources:
-        """Return what metrics and health read."""
-        jobs, sources = self._outbox.jobs, self._sources
-        receiver = self._receiver
-        return HealingSources(
-            self._statistics,
-            self._limiters,
-            self._now,
-            None if receiver is None else receiver.statistics,
-            self._holding.released,
-            lambda client_id: jobs.finished(sources[client_id]),
-            tuple(sources),
-        )
+    def webhooks(self) -> WebhookStatistics | None:
+        """What was received; None where webhooks are off."""
+        return None if self._receiver is None else self._receiver.statistics
 
     def _gap_closed(self, closed: ClosedGap) -> None:
         self._reconcilers[closed.gap.client_id].gap_closed(closed)
@@ -160,7 +171,8 @@ class HealingTasks:
                     tls=self._tls.current,
                 )
                 self._clients.append(client)
-                self._limiters |= dict.fromkeys(client_ids, limiter)
+                statistics = LimiterStatistics(limiter, self._now)
+                self.limiters |= dict.fromkeys(client_ids, statistics)
             accounts = [
                 Account(
                     client_id,

@@ -34,9 +34,7 @@ from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
 from bridge.kafka.topics import topic_needs
 from bridge.operations import logs
-from bridge.operations.health import Health
-from bridge.operations.heartbeat import LoopHeartbeat
-from bridge.operations.sources import Sources
+from bridge.operations.health import Health, LoopHeartbeat, Sources
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.pusher.recorder import Recorder
 from bridge.settings import Settings
@@ -188,7 +186,7 @@ class _Service:
         _log.info(
             "service.stopped",
             read=self._accounts.events_read,
-            told=self._healing.events_told,
+            told=sum(one.statistics.events for one in self._healing.intakes),
             superseded=statistics.superseded,
             published=sum(published.values()),
             waiting=statistics.rows,
@@ -199,15 +197,20 @@ class _Service:
 
     async def _start_operations(self, nursery: trio.Nursery) -> None:
         loop = LoopHeartbeat()
-        intakes = [*self._accounts.intakes, *self._healing.intakes]
+        healing = self._healing
+        intakes = [*self._accounts.intakes, *healing.intakes]
         sources = Sources(
             [session.statistics for session in self._accounts.sessions],
-            [intake.statistics for intake in intakes],
             self._outbox.statistics,
             self._relay.statistics,
-            self._ledger.statistics,
             loop,
-            self._healing.sources(),
+            healing.limiters,
+            healing.webhooks,
+            [
+                *(intake.statistics for intake in intakes),
+                self._ledger.statistics,
+                *healing.statistics,
+            ],
         )
         nursery.start_soon(loop.beat)
         health = Health(sources, partial(_metrics, sources))
@@ -306,7 +309,7 @@ async def _watch_signals(
 
 
 def _metrics(sources: Sources) -> Metrics:
-    # Imported when needed: prometheus_client and the families take 15 ms.
+    # Imported when needed: prometheus_client takes 15 ms.
     from bridge.operations.metrics import Metrics  # noqa: PLC0415
 
     return Metrics(sources)

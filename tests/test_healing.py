@@ -59,18 +59,15 @@ async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> No
     """What one of them has used of this day is known of both after a restart."""
     settings = settings_of(tmp_path)
     with started(settings) as (tasks, _):
-        limiters, now = tasks.sources().limiters, trio.current_time()
+        limiters, now = tasks.limiters, trio.current_time()
         assert limiters["42"] is limiters["43"]
         assert limiters["42"] is not limiters["44"]
-        limiters["42"].begin(Purpose.GAP, now)
-        limiters["42"].end(Limits(), now)
+        limiters["42"].limiter.begin(Purpose.GAP, now)
+        limiters["42"].limiter.end(Limits(), now)
     with started(settings) as (tasks, outbox):
         calls = {who: spent.calls for who, spent in outbox.memory.spent.items()}
         assert calls == {SOURCE + "42": 1, SOURCE + "43": 1}
-        left = {
-            who: limiter.day_left(trio.current_time())
-            for who, limiter in tasks.sources().limiters.items()
-        }
+        left = {who: one.remaining["day"] for who, one in tasks.limiters.items()}
         assert left == {"42": 149, "43": 149, "44": 150}
 
 
@@ -82,20 +79,20 @@ async def test_no_account_hides_what_its_token_has_used(tmp_path: Path) -> None:
         outbox.spend({SOURCE + "42": Spent(now_us - 3_600_000_000, 100)})
         outbox.spend({SOURCE + "43": Spent(now_us - 90_000_000_000, 120)})
     with started(settings) as (tasks, _):
-        limiters, now = tasks.sources().limiters, trio.current_time()
-        assert [limiters[who].day_left(now) for who in ("42", "44")] == [30, 150]
+        left = [tasks.limiters[who].remaining["day"] for who in ("42", "44")]
+        assert left == [30, 150]
 
 
 async def test_what_is_off_counts_nothing(tmp_path: Path) -> None:
     """No limits where nothing is asked, no webhooks where none are received."""
     off = settings_of(tmp_path, reconciliation=ReconciliationSettings(enabled=False))
     with started(off) as (tasks, _):
-        assert (tasks.sources().limiters, tasks.sources().webhooks) == ({}, None)
+        assert (tasks.limiters, tasks.webhooks) == ({}, None)
     on = settings_of(tmp_path, webhook=WebhookSettings(listen="127.0.0.1:0"))
     with started(on) as (tasks, _):
-        webhooks = tasks.sources().webhooks
+        webhooks = tasks.webhooks
         assert webhooks is not None
         # The second account has no secret, so that it receives none.
         assert set(webhooks.last_terminal_at_us) == {"42", "44"}
-        origins = [intake.statistics.origin for intake in tasks.intakes]
-        assert origins == ["status-endpoint"] * 3 + ["webhook"] * 2
+        # One of each account for the status endpoint's answers, and of those two.
+        assert len(tasks.intakes) == 5

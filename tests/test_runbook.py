@@ -68,21 +68,6 @@ def test_each_alert_has_an_entry() -> None:
         assert anchor == name.lower()
 
 
-def test_what_is_worth_an_alert_has_one() -> None:
-    """Each metric that operations names as worth an alert stands in a rule."""
-    text = (_CHART / "files" / "rules.yaml").read_text("utf-8")
-    watched = set(re.findall(r"\b(bridge_[a-z_]+)\{", text))
-    (table,) = re.findall(
-        r"^\| metric \| when \|\n.*\n((?:\|.*\n)+)",
-        _page("operations.md"),
-        re.MULTILINE,
-    )
-    worth = set(re.findall(r"^\| .*?(bridge_[a-z_]+)", table, re.MULTILINE))
-
-    # Each of these is a dead letter too, or one of the unsendable.
-    assert worth - watched == {"bridge_rows_refused_total"}
-
-
 def test_each_exit_code_has_an_entry() -> None:
     """Each code that the process can end with is explained, and no other."""
     found = [re.fullmatch(r"Exit code (\d+)", heading) for heading in _entries()]

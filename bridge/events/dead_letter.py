@@ -20,9 +20,16 @@ from bridge.errors import (
 )
 from bridge.events import header_names as names
 from bridge.events.record import Envelope, Importance, Kind, Record, StoredRecord
+from bridge.metric import counter
 
 
-__all__ = ["DEFAULT_MAX_BYTES", "invalid", "late", "refused"]
+__all__ = ["DEAD_LETTERS", "DEFAULT_MAX_BYTES", "invalid", "late", "refused"]
+
+DEAD_LETTERS: Final = counter(
+    "bridge_dlq_records",
+    "Dead letters of events and of separate previews, by reason.",
+    "reason",
+)
 
 # A topic takes batches of 1,048,588 bytes by default (`max.message.bytes`); the
 # difference is room for key, headers and the batch's own framing.

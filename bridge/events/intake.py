@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, Literal, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
 
@@ -20,6 +20,7 @@ from bridge.events.job_status import STATUSES, TERMINAL_STATUSES, Change, JobSta
 from bridge.events.parsing import parse, parse_value
 from bridge.events.preview import Image, read_image, take_preview, without_preview
 from bridge.events.record import Envelope, Importance, Kind, Origin, Record
+from bridge.metric import counter
 
 
 __all__ = ["DEFAULT_MAX_BYTES", "Event", "Intake", "IntakeStatistics", "strip_preview"]
@@ -56,28 +57,44 @@ class _Text(msgspec.Struct, frozen=True):
     original: bytes = b""
 
 
-class IntakeStatistics:
-    """
-    Counts since the start; every event is in `accepted` or in one dead letter.
+def _no_letters() -> dict[DeadLetterReason, int]:
+    # A rate needs the zero before the first.
+    return dict.fromkeys(DeadLetterReason, 0)
 
-    Attributes:
-        origin: How the bridge learned of them.
-        accepted: Events that became a record on `jobs`.
-        dead_letters: Events that became a dead letter, by reason.
-        normalized: Changes made to accepted events and their previews, by kind; one
-            event can have several.
-        previews: Previews of accepted events that became a record of their own.
-        preview_dead_letters: Previews of accepted events that became a dead letter
-            of their own, by reason.
-    """
 
-    def __init__(self, origin: Origin = Origin.SOCKET) -> None:
-        self.origin = origin
-        self.accepted = 0
-        self.dead_letters = dict.fromkeys(DeadLetterReason, 0)
-        self.normalized = dict.fromkeys(Change, 0)
-        self.previews = 0
-        self.preview_dead_letters = dict.fromkeys(DeadLetterReason, 0)
+class IntakeStatistics(msgspec.Struct):
+    """Counts since the start; every event is in `accepted` or in one dead letter."""
+
+    # Events that became a record on `jobs`.
+    accepted: int = 0
+    # Events, and previews of accepted events, that became a dead letter.
+    dead_letters: Annotated[dict[DeadLetterReason, int], dead_letter.DEAD_LETTERS] = (
+        msgspec.field(default_factory=_no_letters)
+    )
+    preview_dead_letters: Annotated[
+        dict[DeadLetterReason, int], dead_letter.DEAD_LETTERS
+    ] = msgspec.field(default_factory=_no_letters)
+    # One event can have several.
+    normalized: Annotated[
+        dict[Change, int],
+        counter(
+            "bridge_events_normalized",
+            "Changes made to events, by kind: the values of bridge_normalized.",
+            "change",
+        ),
+    ] = msgspec.field(default_factory=lambda: dict.fromkeys(Change, 0))
+    previews: Annotated[
+        int, counter("bridge_previews_accepted", "Previews that became a record.")
+    ] = 0
+
+    @property
+    def events(
+        self,
+    ) -> Annotated[
+        int, counter("bridge_events_accepted", "Events, dead letters included.")
+    ]:
+        """All events, whatever became of them."""
+        return self.accepted + sum(self.dead_letters.values())
 
 
 class Intake:
@@ -121,7 +138,7 @@ class Intake:
         """
         if previews == "topic" and preview_topic is None:
             raise ValueError("previews need a topic to go to")
-        self.statistics = IntakeStatistics(origin)
+        self.statistics = IntakeStatistics()
         self._topic = topic
         self._dead_letter_topic = dead_letter_topic
         self._offer = offer

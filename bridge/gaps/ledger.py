@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 from uuid import uuid4
 
 import msgspec
@@ -20,6 +20,7 @@ import structlog
 from bridge.events import header_names
 from bridge.events.record import Envelope, Importance, Kind, Origin, Record
 from bridge.gaps.gap import Gap, GapCause
+from bridge.metric import counter, gauge
 from bridge.outbox.values import LeftGap, Loss, Memory
 
 
@@ -38,24 +39,69 @@ _MAX_CLOSED: Final = 1000
 class GapStatistics:
     """Counts since the start; each account has its zeros from the start."""
 
+    gaps: Annotated[
+        dict[tuple[str, str], int],
+        counter(
+            "bridge_gaps",
+            "Intervals in which events may have been missed, by cause.",
+            "client_id",
+            "cause",
+        ),
+    ]
+    open: Annotated[
+        dict[str, int],
+        gauge(
+            "bridge_gap_open",
+            "Gaps that are open now: events may be missed at this moment.",
+            "client_id",
+        ),
+    ]
+    seconds: Annotated[
+        dict[str, float],
+        counter(
+            "bridge_gap_seconds", "Total length of the gaps that closed.", "client_id"
+        ),
+    ]
+    settled: Annotated[
+        dict[str, int],
+        counter(
+            "bridge_gaps_settled",
+            "Gaps whose jobs are all resolved or counted as unknown.",
+            "client_id",
+        ),
+    ]
+    # Each once, also if it counts in several gaps.
+    healed: Annotated[
+        dict[tuple[str, str], int],
+        counter(
+            "bridge_gap_jobs_healed",
+            "Jobs that ended in a gap and were recovered, by origin: status-endpoint or"
+            " webhook.",
+            "client_id",
+            "by",
+        ),
+    ]
+    unknown: Annotated[
+        dict[str, int],
+        gauge(
+            "bridge_gap_jobs_unknown",
+            "Jobs of gaps whose end is unknown; for 25 h after the gap, or until it is"
+            " known.",
+            "client_id",
+        ),
+    ]
+
     def __init__(self, accounts: Iterable[str]) -> None:
         accounts = list(accounts)
-        # Gaps that opened, by client id and cause; and those that are open now.
-        self.gaps: dict[tuple[str, str], int] = {
-            (who, cause): 0 for who in accounts for cause in GapCause
-        }
+        self.gaps = {(who, cause): 0 for who in accounts for cause in GapCause}
         self.open = dict.fromkeys(accounts, 0)
-        # Seconds of the gaps that have closed, and how many were resolved.
         self.seconds = dict.fromkeys(accounts, 0.0)
         self.settled = dict.fromkeys(accounts, 0)
-        # Jobs whose end was learned after all, by client id and origin: each once, also
-        # if it counts in several gaps.
-        self.healed: dict[tuple[str, str], int] = {
+        self.healed = {
             (who, origin): 0
             for who in accounts
             for origin in (Origin.STATUS_ENDPOINT, Origin.WEBHOOK)
         }
-        # Jobs of unknown fate in the gaps that are remembered now.
         self.unknown = dict.fromkeys(accounts, 0)
 
 

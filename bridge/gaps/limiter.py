@@ -14,15 +14,16 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from bridge.http.client import date_of, retry_after_seconds
+from bridge.metric import gauge
 from bridge.outbox.values import Spent
 
 
-__all__ = ["Limiter", "Limits", "Purpose", "read_limits"]
+__all__ = ["Limiter", "LimiterStatistics", "Limits", "Purpose", "read_limits"]
 
 _MINUTE_SECONDS: Final = 60.0
 _DAY_SECONDS: Final = 86_400.0
@@ -316,6 +317,45 @@ class Limiter:
         if not math.isinf(self._day_ends_at):
             age = now - (self._day_ends_at - _DAY_SECONDS)
         self._on_spent(Spent(self._now_us() - round(age * 1_000_000), calls))
+
+
+class LimiterStatistics(msgspec.Struct, frozen=True):
+    """What a limiter allows at this moment; may be read in any thread."""
+
+    limiter: Limiter
+    now: Callable[[], float]
+
+    @property
+    def remaining(
+        self,
+    ) -> Annotated[
+        dict[str, int | None],
+        gauge(
+            "bridge_reconciliation_remaining",
+            "Status requests that the bridge may still make; no day without a daily"
+            " limit.",
+            "window",
+        ),
+    ]:
+        """The calls that are left, None without a limit."""
+        now = self.now()
+        return {
+            "minute": self.limiter.minute_left(now),
+            "day": self.limiter.day_left(now),
+        }
+
+    @property
+    def is_backing_off(
+        self,
+    ) -> Annotated[
+        bool,
+        gauge(
+            "bridge_reconciliation_backing_off",
+            "Whether requests pause because the status endpoint fails (1) or not (0).",
+        ),
+    ]:
+        """Whether the endpoint has failed, and hasn't responded since."""
+        return self.limiter.is_backing_off
 
 
 def _used(limit: int | None, remaining: int | None) -> int | None:

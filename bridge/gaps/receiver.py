@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import aclosing
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 import structlog
@@ -26,6 +26,7 @@ from bridge.errors import OutboxError
 from bridge.events.record import Record
 from bridge.gaps.holding import Holding
 from bridge.gaps.webhook import Event, Outcome, Webhook, read, signature_of
+from bridge.metric import counter, gauge
 from bridge.settings import Secret
 
 
@@ -50,24 +51,58 @@ _MAX_LOGGED: Final = 100
 
 
 class WebhookStatistics:
-    """
-    Counts since the start; each account and label has a zero.
+    """Counts since the start; each account and label has a zero."""
 
-    Attributes:
-        deliveries: Answered requests, by client id and outcome.
-        events: Genuine webhooks without repeats, by client id and event.
-        unknown_account: Requests for an account that doesn't exist or has no secret.
-        last_terminal_at_us: When the last webhook with a job's end was received, by
-            client id, microseconds since the epoch; None before the first.
-    """
+    deliveries: Annotated[
+        dict[tuple[str, Outcome], int],
+        counter(
+            "bridge_webhook_deliveries",
+            "Answered webhook requests, by outcome.",
+            "client_id",
+            "outcome",
+        ),
+    ]
+    events: Annotated[
+        dict[tuple[str, Event], int],
+        counter(
+            "bridge_webhook_jobs",
+            "Genuine webhooks without repeats, by event.",
+            "client_id",
+            "event",
+        ),
+    ]
+    unknown_account: Annotated[
+        int, counter("bridge_webhook_unknown_account", "Webhooks of unknown accounts.")
+    ]
+    last_terminal_at_us: Annotated[
+        dict[str, int | None],
+        gauge(
+            "bridge_webhook_last_terminal_timestamp_seconds",
+            "When the last webhook of a job's end was received, since the epoch; absent"
+            " before the first.",
+            "client_id",
+            divisor=1_000_000,
+        ),
+    ]
 
-    def __init__(self, client_ids: Sequence[str]) -> None:
+    # The same object as that of `Holding`.
+    released: Annotated[
+        dict[str, int],
+        counter(
+            "bridge_webhook_released",
+            "Held webhooks that were released, by whether they were still needed.",
+            "result",
+        ),
+    ]
+
+    def __init__(self, client_ids: Sequence[str], released: dict[str, int]) -> None:
+        self.released = released
         self.deliveries = {
             (who, outcome): 0 for who in client_ids for outcome in Outcome
         }
         self.events = {(who, event): 0 for who in client_ids for event in Event}
         self.unknown_account = 0
-        self.last_terminal_at_us: dict[str, int | None] = dict.fromkeys(client_ids)
+        self.last_terminal_at_us = dict.fromkeys(client_ids)
 
 
 class Recipient(msgspec.Struct, frozen=True):
@@ -111,7 +146,8 @@ class Receiver:
         is_single: bool,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        self.statistics = WebhookStatistics([one.client_id for one in recipients])
+        client_ids = [one.client_id for one in recipients]
+        self.statistics = WebhookStatistics(client_ids, holding.released)
         self._recipients: dict[str | None, Recipient] = {
             None if is_single else one.client_id: one for one in recipients
         }

@@ -17,7 +17,7 @@ from concurrent.futures import CancelledError
 from enum import Enum, auto
 from heapq import heapify, heappop, heappush
 from itertools import accumulate
-from typing import Final, NoReturn, Protocol
+from typing import Annotated, Final, NoReturn, Protocol
 
 import msgspec
 import structlog
@@ -28,6 +28,7 @@ from bridge.events.record import Origin, Record
 from bridge.gaps.ledger import ClosedGap, Ledger
 from bridge.gaps.limiter import Limiter, Purpose
 from bridge.gaps.status import Answer, Outcome, StatusAnswer, event_of, without_extras
+from bridge.metric import counter, gauge
 from bridge.outbox import Outbox
 from bridge.outbox.values import Healing, JobInFlight
 from bridge.settings import ReconciliationSettings
@@ -66,25 +67,49 @@ _STEPS: Final = {"pending": 0, "processing": 1, "in_progress": 2, "done": 3, "er
 _END: Final = 3
 
 
+_JOBS: Final = counter(
+    "bridge_reconciliation_jobs",
+    "Jobs looked up by status requests: healed, superseded by an event, or unknown.",
+    "client_id",
+    "result",
+)
+
+
 class ReconciliationStatistics:
     """Counts since the start; each account has its zeros from the start."""
 
+    requests: Annotated[
+        dict[tuple[str, str], int],
+        counter(
+            "bridge_reconciliation_requests",
+            "Completed requests to dryAPI's status endpoint, by outcome.",
+            "client_id",
+            "outcome",
+        ),
+    ]
+    # Jobs whose end was written because the endpoint reported it.
+    healed: Annotated[dict[str, int], _JOBS.of(result="healed")]
+    # Responses that weren't needed: an event came in the meantime.
+    superseded: Annotated[dict[str, int], _JOBS.of(result="superseded")]
+    # Jobs of gaps that counted as unknown, also if they were known later.
+    unknown: Annotated[dict[str, int], _JOBS.of(result="unknown")]
+    waiting: Annotated[
+        dict[tuple[str, str], int],
+        gauge(
+            "bridge_reconciliation_waiting",
+            "Jobs that wait for a status request, of gaps or because they are stale.",
+            "client_id",
+            "purpose",
+        ),
+    ]
+
     def __init__(self, accounts: Iterable[str]) -> None:
         accounts = list(accounts)
-        # Requests that have ended, by client id and outcome.
-        self.requests: dict[tuple[str, str], int] = {
-            (who, outcome): 0 for who in accounts for outcome in Outcome
-        }
-        # Jobs whose end was written because the endpoint reported it.
+        self.requests = {(who, outcome): 0 for who in accounts for outcome in Outcome}
         self.healed = dict.fromkeys(accounts, 0)
-        # Responses that weren't needed: an event came in the meantime.
         self.superseded = dict.fromkeys(accounts, 0)
-        # Jobs of gaps that counted as unknown, also if they were known later.
         self.unknown = dict.fromkeys(accounts, 0)
-        # Jobs that wait to be asked about, by client id and purpose.
-        self.waiting: dict[tuple[str, str], int] = {
-            (who, purpose): 0 for who in accounts for purpose in Purpose
-        }
+        self.waiting = {(who, purpose): 0 for who in accounts for purpose in Purpose}
 
 
 class StatusEndpoint(Protocol):

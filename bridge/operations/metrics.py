@@ -1,35 +1,41 @@
 """
-The metrics: their registry, and how they are written down.
+The metrics: one collector that reads annotated statistics (see `bridge.metric`).
 
-Numbers are read when somebody asks; nothing here runs otherwise, and no room
-knows of Prometheus. Every label has few values: never a request id. Which metrics
-there are stands here and in the modules that end in `_metrics`.
+Numbers are read when they are requested; nothing runs otherwise. Each label has few
+values: never a request id. Other threads write meanwhile: numbers are read once,
+mappings and lists are copied before they are read.
 """
 
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import accumulate
+from typing import Any, TypeAlias
 
 from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 import bridge
-from bridge.errors import DeadLetterReason
-from bridge.operations.account_metrics import of_gaps, of_intakes, of_sessions
-from bridge.operations.families import counts, gauge, gauges
-from bridge.operations.healing_metrics import of_healing
-from bridge.operations.outbox_metrics import of_outbox
-from bridge.operations.relay_metrics import of_relay
-from bridge.operations.sources import LoopStatistics, RelayStatistics, Sources
+from bridge.metric import Metric, metrics_of
+from bridge.operations.health import Sources
 
 
 __all__ = ["Metrics"]
+
+_UNITS = ("seconds", "bytes")
+
+# Values by those of their labels: numbers, or histograms.
+_Samples: TypeAlias = dict[tuple[str, ...], Any]
 
 
 class Metrics:
@@ -38,26 +44,13 @@ class Metrics:
 
     Args:
         sources: The statistics to read.
-        now: Seconds since the epoch, for ages.
     """
 
-    def __init__(
-        self, sources: Sources, *, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, sources: Sources) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Bridge(sources, now))
+        self._registry.register(_Statistics(sources))
         # Nothing on macOS, where /proc is missing.
         ProcessCollector(registry=self._registry)
-
-    def register(self, collector: Collector) -> None:
-        """
-        Add the metrics of another room.
-
-        Args:
-            collector: Yields its metrics when it is asked, as `prometheus_client`
-                defines it; called on the trio loop, so it must not block.
-        """
-        self._registry.register(collector)
 
     def read(self, accept: str = "") -> tuple[Callable[[], bytes], str]:
         """
@@ -68,40 +61,33 @@ class Metrics:
                 that, else Prometheus' own text format.
 
         Returns:
-            What writes them down, which takes seven times as long and may be called in
-            any thread; and the content type.
+            A function that encodes them, which takes longer and may run in any thread;
+            and the content type.
         """
         encode, content_type = choose_encoder(accept)
         return partial(encode, _Reading(list(self._registry.collect()))), content_type
-
-    def render(self, accept: str = "") -> tuple[bytes, str]:
-        """Do both at once: give the body and its content type, as `read` does."""
-        write, content_type = self.read(accept)
-        return write(), content_type
 
 
 class _Reading(CollectorRegistry):
     """What was read, in a registry's place."""
 
-    def __init__(self, families: Sequence[Metric]) -> None:
+    def __init__(self, families: Sequence[Family]) -> None:
         super().__init__()
         self._families = families
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """Yield it."""
         yield from self._families
 
 
-class _Bridge(Collector):
-    """Reads the statistics of the bridge's own rooms."""
+class _Statistics(Collector):
+    """Reads all statistics, and adds up the samples that have the same labels."""
 
-    def __init__(self, sources: Sources, now: Callable[[], float]) -> None:
+    def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._now = now
 
-    def collect(self) -> Iterator[Metric]:
+    def collect(self) -> Iterator[Family]:
         """Yield every metric of the bridge, read now."""
-        sources = self._sources
         yield InfoMetricFamily(
             "bridge_build",
             "The running version.",
@@ -110,44 +96,41 @@ class _Bridge(Collector):
                 "python": platform.python_version(),
             },
         )
-        yield from of_sessions(list(sources.sessions))
-        yield from of_intakes(list(sources.intakes))
-        yield from _dead_letters(sources)
-        yield from of_outbox(sources.outbox, self._now())
-        yield from of_relay(sources.relay)
-        yield from of_gaps(sources.gaps)
-        yield from of_healing(sources.healing)
-        yield from _loops(sources.loop, sources.relay)
+        found: dict[str, tuple[Metric, tuple[str, ...], _Samples]] = {}
+        for labels, statistics in self._sources.labeled():
+            for name, metric in metrics_of(statistics.__class__):
+                names = (*labels, *metric.labels, *metric.fixed)
+                _, _, samples = found.setdefault(metric.name, (metric, names, {}))
+                value = getattr(statistics, name)
+                # The copy first: another thread may add a key meanwhile.
+                values = dict(value) if metric.labels else {(): value}
+                before, after = tuple(labels.values()), tuple(metric.fixed.values())
+                for key, one in values.items():
+                    parts = key if isinstance(key, tuple) else (key,)
+                    given = before + parts + after
+                    if given in samples:
+                        samples[given] += one
+                    elif one is not None:
+                        samples[given] = one
+        for metric, names, samples in found.values():
+            yield _family(metric, names, samples)
 
 
-def _dead_letters(sources: Sources) -> Iterator[Metric]:
-    # Every reason from the start: a rate needs the zero before the first one.
-    letters = dict.fromkeys(DeadLetterReason, 0)
-    for intake in list(sources.intakes):
-        for made in (intake.dead_letters, intake.preview_dead_letters):
-            for reason, count in dict(made).items():
-                letters[reason] += count
-    letters[DeadLetterReason.AFTER_TERMINAL] += sources.outbox.late
-    letters[DeadLetterReason.REFUSED_BY_BROKER] += sources.relay.dead_letters
-    yield counts(
-        "bridge_dlq_records",
-        "Dead letters, by reason: events, and previews that go alone.",
-        "reason",
-        values=letters,
-    )
-
-
-def _loops(loop: LoopStatistics, relay: RelayStatistics) -> Iterator[Metric]:
-    lag = gauges(
-        "bridge_loop_lag_seconds",
-        "The longest delay of a task on a loop during the last minute.",
-        "loop",
-    )
-    lag.add_metric(["trio"], loop.lag_seconds)
-    lag.add_metric(["kafka"], relay.lag_seconds)
-    yield lag
-    yield gauge(
-        "bridge_loop_tasks",
-        "Tasks on the trio loop; some for each account, and no more with time.",
-        loop.tasks,
-    )
+def _family(metric: Metric, names: tuple[str, ...], samples: _Samples) -> Family:
+    unit = metric.name.rpartition("_")[2]
+    given = metric.name, metric.help
+    options: Any = {"labels": names, "unit": unit if unit in _UNITS else ""}
+    if metric.kind == "histogram":
+        histogram = HistogramMetricFamily(*given, **options)
+        for labels, value in samples.items():
+            bounds = [*(repr(float(bound)) for bound in value.bounds), "+Inf"]
+            # The copy first: buckets that grow meanwhile would not add up.
+            counts = accumulate(list(value.counts))
+            buckets = list(zip(bounds, counts, strict=True))
+            histogram.add_metric(labels, buckets, value.sum)
+        return histogram
+    kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+    family: CounterMetricFamily | GaugeMetricFamily = kind(*given, **options)
+    for labels, value in samples.items():
+        family.add_metric(labels, value / metric.divisor)
+    return family

@@ -1,19 +1,29 @@
 """
-What the outbox counts: plain attributes with one writer each.
+What the outbox counts: plain attributes with one writer each, and their metrics.
 
 The Kafka thread writes what it commits, the trio thread what it offers and drops.
-Metrics and health read them.
 """
 
 from __future__ import annotations
 
+import time
 from copy import copy
 from threading import Lock
+from typing import Annotated, Final
 
 import msgspec
 
+from bridge.errors import DeadLetterReason
+from bridge.events.dead_letter import DEAD_LETTERS
+from bridge.metric import counter, gauge
+
 
 __all__ = ["OutboxStatistics", "TopicCounts"]
+
+_PREVIEWS_DROPPED: Final = counter(
+    "bridge_previews_dropped",
+    "Previews dropped because memory or disk ran short; no event was lost with them.",
+)
 
 
 class TopicCounts(msgspec.Struct):
@@ -23,15 +33,24 @@ class TopicCounts(msgspec.Struct):
     `found + committed + resent = acknowledged + refused + waiting` after each commit.
     """
 
-    # Rows that waited when this process opened the outbox, and that it committed.
-    found: int = 0
-    committed: int = 0
-    # Acknowledged rows that a truncated log lost: they wait again.
-    resent: int = 0
-    acknowledged: int = 0
-    # Rows that the broker refused for good.
-    refused: int = 0
-    waiting: int = 0
+    found: Annotated[
+        int, counter("bridge_rows_found", "Rows waiting when the outbox was opened.")
+    ] = 0
+    committed: Annotated[
+        int, counter("bridge_rows_committed", "Rows that this process committed.")
+    ] = 0
+    resent: Annotated[
+        int, counter("bridge_rows_resent", "Rows sent again: Kafka's log lost them.")
+    ] = 0
+    acknowledged: Annotated[
+        int, counter("bridge_rows_acknowledged", "Rows that Kafka acknowledged.")
+    ] = 0
+    refused: Annotated[
+        int, counter("bridge_rows_refused", "Rows that the broker refused for good.")
+    ] = 0
+    waiting: Annotated[
+        int, gauge("bridge_rows_waiting", "Rows that wait for Kafka's acknowledgement.")
+    ] = 0
 
 
 class OutboxStatistics(msgspec.Struct):
@@ -46,59 +65,118 @@ class OutboxStatistics(msgspec.Struct):
     """
 
     topics: dict[str, TopicCounts] = msgspec.field(default_factory=dict)
-    # Rows that wait for their acknowledgement, of all topics.
-    rows: int = 0
-    # Webhooks that are held for the socket's own event; those that were when this
-    # process opened the outbox; those that were released and not needed.
-    held: int = 0
-    held_at_start: int = 0
-    discarded: int = 0
-    # Size of the database and its WAL on disk.
-    bytes: int = 0
+    rows: Annotated[
+        int, gauge("bridge_outbox_rows", "Committed records not yet acknowledged.")
+    ] = 0
+    held: Annotated[
+        int, gauge("bridge_outbox_held", "Webhooks that wait for the socket's event.")
+    ] = 0
+    held_at_start: Annotated[
+        int, gauge("bridge_outbox_held_at_start", "Webhooks held at the start.")
+    ] = 0
+    discarded: Annotated[
+        int, counter("bridge_outbox_discarded", "Held webhooks that weren't needed.")
+    ] = 0
+    bytes: Annotated[
+        int, gauge("bridge_outbox_bytes", "Size of database and WAL on disk.")
+    ] = 0
     # When the oldest waiting row was read.
     oldest_received_at_us: int | None = None
     # Records that were offered, by the socket and by what heals, and how many of those
     # were committed, as rows or as held webhooks.
-    accepted: int = 0
-    committed: int = 0
-    # Records that weren't needed: the job's own event was there first, or the webhook
-    # is a repetition.
-    superseded: int = 0
-    # Webhooks and status answers that found no room, or that their sender stopped
-    # waiting for: they come again.
-    withdrawn: int = 0
+    accepted: Annotated[
+        int, counter("bridge_outbox_accepted", "Records accepted into the buffer.")
+    ] = 0
+    committed: Annotated[
+        int, counter("bridge_outbox_committed", "Records committed to the outbox.")
+    ] = 0
+    # Or the webhook is a repetition.
+    superseded: Annotated[
+        int,
+        counter(
+            "bridge_outbox_superseded",
+            "Records that weren't needed: the job's own event came first.",
+        ),
+    ] = 0
+    # Or their sender stopped waiting.
+    withdrawn: Annotated[
+        int,
+        counter(
+            "bridge_outbox_withdrawn",
+            "Webhooks and status responses that the outbox had no room for; they are"
+            " sent again.",
+        ),
+    ] = 0
     # Gap records that were committed; `accepted` doesn't count them.
     kept: int = 0
-    # Records that were dropped: the buffer had no room, or the disk or the limit.
-    dropped: dict[str, int] = msgspec.field(
-        default_factory=lambda: {"overflow": 0, "outbox_full": 0}
-    )
+    # By what was exhausted: the buffer, or the disk or the limit.
+    dropped: Annotated[
+        dict[str, int],
+        counter("bridge_events_dropped", "Dropped events, by cause.", "cause"),
+    ] = msgspec.field(default_factory=lambda: {"overflow": 0, "outbox_full": 0})
     # Records that lost their preview, and nothing else; and those of previews only that
-    # were dropped: no event is lost with them.
-    dropped_previews: int = 0
-    dropped_pictures: int = 0
+    # were dropped.
+    dropped_previews: Annotated[int, _PREVIEWS_DROPPED] = 0
+    dropped_pictures: Annotated[
+        int,
+        _PREVIEWS_DROPPED,
+        counter("bridge_preview_records_dropped", "Dropped preview records."),
+    ] = 0
     # Committed rows that could not be read of a damaged file.
     lost_rows: int = 0
-    # Rows that neither their topic nor the dead letters took, since the start: they
-    # stay in the file.
-    unsendable: int = 0
-    # Jobs in flight that are too many or too old to be remembered.
-    forgotten_jobs: int = 0
-    # Committed records that were marked, by the word in `bridge_anomaly`.
-    anomalies: dict[str, int] = msgspec.field(
-        default_factory=lambda: {"duplicate": 0, "regression": 0}
-    )
+    # Neither their topic nor the dead letters took them.
+    unsendable: Annotated[
+        int,
+        gauge("bridge_outbox_unsendable", "Rows that Kafka refuses on every topic."),
+    ] = 0
+    forgotten_jobs: Annotated[
+        int, counter("bridge_jobs_forgotten", "Unfinished jobs no longer remembered.")
+    ] = 0
+    anomalies: Annotated[
+        dict[str, int],
+        counter(
+            "bridge_anomalies",
+            "Records marked because of their job's state: the values of"
+            " bridge_anomaly.",
+            "anomaly",
+        ),
+    ] = msgspec.field(default_factory=lambda: {"duplicate": 0, "regression": 0})
     # Dead letters of records that came after their job's last one.
-    late: int = 0
-    # Ended jobs that are remembered, and those that are too many for that.
-    ended_jobs: int = 0
-    forgotten_ends: int = 0
-    # Whether the disk or the limit refuses rows now.
-    full: bool = False
+    late: Annotated[int, DEAD_LETTERS.of(reason=DeadLetterReason.AFTER_TERMINAL)] = 0
+    ended_jobs: Annotated[
+        int, gauge("bridge_jobs_ended", "Ended jobs that the outbox remembers.")
+    ] = 0
+    forgotten_ends: Annotated[
+        int,
+        counter(
+            "bridge_jobs_ended_forgotten",
+            "Ended jobs forgotten early, being too many: events after their end aren't"
+            " recognized.",
+        ),
+    ] = 0
+    full: Annotated[
+        bool, gauge("bridge_outbox_full", "Whether the outbox refuses records (1).")
+    ] = False
     # `time.monotonic` of the last commit that emptied the buffer, 0 for none.
     committed_at: float = 0.0
     # Held while a commit is counted.
     lock: Lock = msgspec.field(default_factory=Lock)
+
+    @property
+    def oldest_age_seconds(
+        self,
+    ) -> Annotated[
+        float,
+        gauge(
+            "bridge_outbox_oldest_age_seconds",
+            "Age of the oldest record that Kafka has not acknowledged; 0 without one.",
+        ),
+    ]:
+        """How long ago the oldest waiting row was read, 0 if none waits."""
+        if self.oldest_received_at_us is None:
+            return 0.0
+        # The clock may have been set back.
+        return max(0.0, time.time() - self.oldest_received_at_us / 1_000_000)
 
     def copied(self) -> OutboxStatistics:
         """Return what stood at one moment: no commit is counted by halves."""

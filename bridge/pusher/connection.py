@@ -15,12 +15,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, NoReturn, TypeAlias
+from typing import Annotated, Final, NoReturn, TypeAlias
 
 import structlog
 import trio
 
 from bridge.errors import AuthorizationError, ConnectError, ConnectionLostError
+from bridge.metric import counter, gauge
 from bridge.pusher import protocol
 from bridge.pusher.close_codes import (
     Action,
@@ -117,22 +118,65 @@ class Statistics:
     client_id: str
     state: State = State.DISCONNECTED
     # Messages of every kind, and what became of them.
-    frames: int = 0
-    events: int = 0
-    other_events: int = 0
-    unrecognized: int = 0
+    frames: Annotated[
+        int, counter("bridge_frames_received", "Text frames read from the socket.")
+    ] = 0
+    unrecognized: Annotated[
+        int, counter("bridge_frames_unrecognised", "Text frames that can't be decoded.")
+    ] = 0
+    events: Annotated[
+        int, counter("bridge_events_received", "Job-status events read.")
+    ] = 0
+    other_events: Annotated[
+        int, counter("bridge_events_filtered", "Events of another name or channel.")
+    ] = 0
     # `subscribed` is counted when it begins, the others at the connection's end.
-    connects: Counter[str] = field(default_factory=Counter)
-    probes: Counter[ProbeOutcome] = field(default_factory=Counter)
+    connects: Annotated[
+        Counter[str],
+        counter(
+            "bridge_connects",
+            "Attempts to connect and subscribe, by outcome.",
+            "outcome",
+        ),
+    ] = field(default_factory=Counter)
+    probes: Annotated[
+        Counter[ProbeOutcome],
+        counter(
+            "bridge_probes",
+            "Subscriptions repeated to check that they are still valid, by outcome.",
+            "outcome",
+        ),
+    ] = field(default_factory=Counter)
     # A text without secrets; None again as soon as the account is subscribed.
     refused_reason: str | None = None
-    last_frame_at_us: int | None = None
+    last_frame_at_us: Annotated[
+        int | None,
+        gauge(
+            "bridge_last_frame_timestamp_seconds",
+            "When the last text frame was read, since the epoch; absent before the"
+            " first.",
+            divisor=1_000_000,
+        ),
+    ] = None
     last_close_code: int | None = None
 
     @property
-    def subscribed(self) -> bool:
+    def subscribed(
+        self,
+    ) -> Annotated[
+        bool, gauge("bridge_subscribed", "Whether the channel is subscribed (1).")
+    ]:
         """Whether events can arrive at this moment."""
         return self.state is State.SUBSCRIBED
+
+    @property
+    def is_refused(
+        self,
+    ) -> Annotated[
+        bool, gauge("bridge_account_refused", "Whether dryAPI refuses the account (1).")
+    ]:
+        """Whether dryAPI has refused the account, and it wasn't subscribed since."""
+        return self.refused_reason is not None
 
 
 def _ignore(*_: object, **__: object) -> None:

@@ -15,8 +15,9 @@ from tests.operations.statistics import NOW, UPTIME, Statistics
 
 
 @pytest.fixture
-def statistics() -> Statistics:
-    """What the rooms count; a test changes it under the running server."""
+def statistics(monkeypatch: pytest.MonkeyPatch) -> Statistics:
+    """The statistics at a fixed moment; a test may change them at any time."""
+    monkeypatch.setattr("time.time", lambda: NOW)
     return Statistics()
 
 
@@ -26,12 +27,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a health port that is served for the test."""
     sources = statistics.sources()
-    health = Health(
-        sources,
-        lambda: Metrics(sources, now=lambda: NOW),
-        clock=lambda: UPTIME,
-        now=lambda: NOW,
-    )
+    health = Health(sources, lambda: Metrics(sources), clock=lambda: UPTIME)
     port: int = await nursery.start(serve, health.app(), "127.0.0.1:0")
     url = f"http://127.0.0.1:{port}"
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:

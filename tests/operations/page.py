@@ -1,64 +1,71 @@
-"""The page that lists every metric, made from what `/metrics` says of itself.
+"""
+Writes the page of all metrics, and the table of alerts in docs/operations.md.
 
-python -m tests.operations.page            writes docs/metrics.md
-python -m tests.operations.page --check    reports a stale page, exits 1
+The metrics are those that `/metrics` has, the alerts those of the chart's rules.
+
+    python -m tests.operations.page            writes both
+    python -m tests.operations.page --check    exits with 1 if one is stale
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import yaml
 from prometheus_client.metrics_core import Metric
 
-from bridge.operations.metrics import Metrics
 from tests.operations.statistics import Statistics, families
 
 
-_FILE = Path(__file__).parents[2] / "docs" / "metrics.md"
+_ROOT = Path(__file__).parents[2]
+_METRICS = _ROOT / "docs" / "metrics.md"
+_OPERATIONS = _ROOT / "docs" / "operations.md"
+_RULES = _ROOT / "helm" / "bridge" / "files" / "rules.yaml"
 
 _HEAD = """\
 # Metrics
 
-<!-- Written by `make docs` from bridge/operations: change it there, not here. -->
+<!-- Written by `make docs` from statistics in bridge/: change it there, not here. -->
 
-`/metrics` on `operations.listen` answers in Prometheus' text format, and in OpenMetrics
-to whoever accepts that. What is worth an alert stands in
-[operations](operations.md#health).
+`/metrics` on `operations.listen` responds in Prometheus' text format, or in OpenMetrics
+if the client asks for it. The [alerts](operations.md#alerts) are on a page of their
+own.
 
-The last word of a name but `total` is its unit. Numbers are of this process, and begin
-at 0 with it. No label has a value for each job: there are as many series as accounts,
-topics and words of closed lists make, and no more with time. `client_id` is an
-account's, `topic` a topic's name.
+The last word of a name, except `total`, is its unit. All numbers start at 0 with the
+process. No label has a value per job, so the number of series doesn't grow with time.
+`client_id` is an account's client id, `topic` the name of a topic.
 
-What came is in each scrape what became of it and what is on its way. Of records that
-were offered, the rest is in the buffer:
+The numbers of one scrape add up. Of the records that were offered:
 
     bridge_outbox_accepted_total
       = bridge_outbox_committed_total + bridge_outbox_superseded_total
       + bridge_outbox_withdrawn_total + bridge_events_dropped_total
-      + bridge_preview_records_dropped_total + the buffer
+      + bridge_preview_records_dropped_total + records in the buffer
 
-Of each topic's rows, gaps included:
+Of the rows of each topic, gaps included:
 
     bridge_rows_found_total + bridge_rows_committed_total + bridge_rows_resent_total
       = bridge_rows_acknowledged_total + bridge_rows_refused_total + bridge_rows_waiting
 
-And both are connected, by the rows of all topics but that of gaps, where a refused
-record counts only if nothing takes it:
+Of the rows of all topics except that of gaps:
 
     found + bridge_outbox_held_at_start + bridge_outbox_committed_total + resent
       = acknowledged + bridge_outbox_unsendable + bridge_outbox_discarded_total
       + waiting + bridge_outbox_held
 
-A webhook that is held for the socket's own event is committed, and no row yet. One that
-the outbox has no room for is withdrawn, or not accepted; it comes again. What is sent
-again because a log lost it is acknowledged twice: `bridge_rows_resent_total` says how
-much that is.
+- A webhook that is held for the socket's own event counts as committed. It is no row
+  yet.
+- A webhook that the outbox has no room for counts as withdrawn, or isn't accepted.
+  dryAPI sends it again.
+- A refused record counts as unsendable only if the dead-letter topic refuses it too.
+- A record that is sent again after Kafka lost it is acknowledged twice.
 
-Beside these there are `process_*`: memory, processor time, open files and start of the
-process, as Prometheus' own client gives them on Linux.
+Beside these there are the `process_*` metrics of Prometheus' client, on Linux: memory,
+CPU time, open files and start time.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -66,14 +73,15 @@ process, as Prometheus' own client gives them on Linux.
 
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 
+# The rows of the table with this head.
+_HEAD_OF_ALERTS = "| alert | severity | for | window | meaning |\n"
+_ALERTS = re.compile(re.escape(_HEAD_OF_ALERTS) + r"(\|.*\n)+")
 
-def build() -> str:
-    """Make the page's text, with a newline at its end."""
-    accept = "application/openmetrics-text; version=1.0.0"
-    body, _ = Metrics(Statistics().sources()).render(accept)
+
+def _metrics() -> str:
     rows = [
         _row(family)
-        for family in families(body.decode()).values()
+        for family in families(Statistics()).values()
         if family.name.startswith("bridge_")
     ]
     return "".join([_HEAD, *rows])
@@ -90,16 +98,48 @@ def _labels(family: Metric) -> Iterator[str]:
     yield from (label for label in family.samples[0].labels if label != "le")
 
 
+def alerts() -> list[dict[str, Any]]:
+    """Return the alerts of the chart's rules."""
+    rules = yaml.safe_load(_RULES.read_text("utf-8"))
+    return [rule for group in rules["groups"] for rule in group["rules"]]
+
+
+def _operations() -> str:
+    head = _HEAD_OF_ALERTS + "| --- | --- | --- | --- | --- |\n"
+    table = head + "".join(map(_alert, alerts()))
+    text, tables = _ALERTS.subn(lambda _: table, _OPERATIONS.read_text("utf-8"))
+    assert tables == 1
+    return text
+
+
+def _alert(rule: dict[str, Any]) -> str:
+    name, annotations = rule["alert"], rule["annotations"]
+    # A condition looks back in all its parts equally far.
+    windows = set(re.findall(r"(?:\[|offset )(\d+[mh])", rule["expr"]))
+    meaning = re.sub(r"{{ \$labels\.(\w+) }}", r"`\1`", annotations["summary"])
+    cells = (
+        f"[{name}](runbook.md#{name.lower()})",
+        rule["labels"]["severity"],
+        rule.get("for", ""),
+        " ".join(sorted(windows)),
+        meaning,
+    )
+    return f"| {' | '.join(cells)} |\n"
+
+
 def main() -> int:
-    """Write the page, or check the one on disk; gives the exit code."""
-    text = build()
-    if _FILE.read_text(encoding="utf-8") == text:
-        return 0
-    if "--check" in sys.argv:
-        sys.stdout.write(f"{_FILE} is stale: run `make docs`\n")
-        return 1
-    _FILE.write_text(text, encoding="utf-8", newline="\n")
-    return 0
+    """Write the pages, or check those on disk; gives the exit code."""
+    stale = {
+        path: text
+        for path, text in {_METRICS: _metrics(), _OPERATIONS: _operations()}.items()
+        if path.read_text(encoding="utf-8") != text
+    }
+    for path, text in stale.items():
+        if "--check" in sys.argv:
+            sys.stdout.write(f"{path} is stale: run `make docs`\n")
+        else:
+            path.write_text(text, encoding="utf-8", newline="\n")
+    return int("--check" in sys.argv and bool(stale))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,32 @@
-"""What the rooms count, as plain attributes that a test sets."""
+"""The statistics of a healthy bridge, for a test to change."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from bridge.errors import DeadLetterReason
-from bridge.gaps.limiter import Limiter, Limits, Purpose
-from bridge.operations.healing_sources import HealingSources
-from bridge.operations.sources import Sources
+from bridge.events.intake import IntakeStatistics
+from bridge.events.job_status import Change
+from bridge.gaps.ledger import GapStatistics
+from bridge.gaps.limiter import Limiter, LimiterStatistics, Limits, Purpose
+from bridge.gaps.receiver import WebhookStatistics
+from bridge.gaps.reconciler import ReconciliationStatistics
+from bridge.gaps.webhook import Event, Outcome
+from bridge.healing import FinishedJobs
+from bridge.kafka.relay.statistics import Durations, RelayStatistics
+from bridge.kafka.topic_checks import TopicFinding, Verdict
+from bridge.operations.health import LoopHeartbeat, Sources
+from bridge.operations.metrics import Metrics
 from bridge.outbox.statistics import OutboxStatistics, TopicCounts
+from bridge.pusher.connection import State
+from bridge.pusher.connection import Statistics as SessionStatistics
+from bridge.pusher.keepalive import ProbeOutcome
 
 
 # One fixed moment for everything that has an age: 2025-11-24T12:00:00Z.
@@ -24,55 +36,37 @@ NOW_US = int(NOW) * 1_000_000
 # One fixed moment on the monotonic clock.
 UPTIME = 5_000.0
 
+OPENMETRICS = "application/openmetrics-text; version=1.0.0"
+
 _ID = "client-1"
 
 
-def _buckets() -> Any:
-    return SimpleNamespace(bounds=[0.005, 0.1, 1], counts=[4, 3, 2, 1], sum=7.25)
+def intake(accepted: int, **dead_letters: int) -> IntakeStatistics:
+    """Return an account's intake, with dead letters by reason."""
+    one = IntakeStatistics(accepted=accepted, previews=5)
+    one.dead_letters |= {DeadLetterReason(key): n for key, n in dead_letters.items()}
+    one.preview_dead_letters[DeadLetterReason.INVALID_PREVIEW] = 1
+    one.preview_dead_letters[DeadLetterReason.TOO_LARGE] = 2
+    one.normalized[Change.MISSING_FIELD] = 2
+    return one
 
 
-def finding(*facts: str) -> Any:
-    """A fact about a topic, as it should be unless others are given."""
-    names = ("what", "found", "needed", "verdict", "remedy")
-    given = facts or ("partitions", "6", "1 or more", "fine", "")
-    return SimpleNamespace(**dict(zip(names, given, strict=True)))
-
-
-def session(**changes: Any) -> Any:
-    """A session that is subscribed and has just read a frame."""
-    usual = {
-        "client_id": _ID,
-        "state": "subscribed",
-        "subscribed": True,
-        "frames": 12,
-        "events": 10,
-        "other_events": 1,
-        "unrecognized": 0,
-        "connects": {"subscribed": 1},
-        "probes": {"acknowledged": 3},
-        "last_frame_at_us": NOW_US - 1_500_000,
-        "last_close_code": None,
-        "refused_reason": None,
-    }
-    return SimpleNamespace(**usual | changes)
-
-
-def intake(**changes: Any) -> Any:
-    """An intake that has made one dead letter of an event and three of previews."""
-    reasons = DeadLetterReason
-    usual = {
-        "origin": "socket",
-        "accepted": 9,
-        "previews": 5,
-        "dead_letters": {reasons.NOT_JSON: 1},
-        "normalized": {"missing_field": 2, "preview_moved": 0},
-        "preview_dead_letters": {reasons.INVALID_PREVIEW: 1, reasons.TOO_LARGE: 2},
-    }
-    return SimpleNamespace(**usual | changes)
+def _session() -> SessionStatistics:
+    return SessionStatistics(
+        _ID,
+        State.SUBSCRIBED,
+        frames=12,
+        events=10,
+        other_events=1,
+        connects=Counter(subscribed=1),
+        probes=Counter({ProbeOutcome.ACKNOWLEDGED: 3}),
+        last_frame_at_us=NOW_US - 1_500_000,
+    )
 
 
 def _outbox() -> OutboxStatistics:
-    # Ten records came, three are in the buffer; of two topics' rows one was refused.
+    # Thirteen records came, three are in the buffer; of two topics' rows one was
+    # refused.
     return OutboxStatistics(
         topics={
             "jobs": TopicCounts(2, 7, 1, acknowledged=6, refused=1, waiting=3),
@@ -100,57 +94,44 @@ def _outbox() -> OutboxStatistics:
     )
 
 
-def _relay() -> Any:
-    return SimpleNamespace(
-        published={"jobs": 6, "jobs.dlq": 1},
-        resumed={"jobs": 2},
+def _durations() -> Durations:
+    durations = Durations([0.005, 0.1, 1])
+    for seconds, times in {0.001: 4, 0.05: 3, 0.5: 2, 2.0: 1}.items():
+        durations.observe(seconds, times)
+    return durations
+
+
+def finding(
+    verdict: Verdict = Verdict.FINE, what: str = "partitions", *facts: str
+) -> TopicFinding:
+    """Return a finding about the topic `jobs`; found, needed and remedy last."""
+    found, needed, remedy = facts or ("6", "1 or more", "")
+    return TopicFinding("jobs", what, found, needed, verdict, remedy)
+
+
+def _relay() -> RelayStatistics:
+    return RelayStatistics(
+        published=Counter({"jobs": 6, "jobs.dlq": 1}),
+        resumed=Counter(jobs=2),
         dead_letters=3,
         producer_recycles=1,
-        publish_duration=_buckets(),
-        delivery_durations={"jobs": _buckets()},
-        topic_findings={
-            "jobs": [
-                finding(),
-                finding("cleanup.policy", "6", "1 or more", "fine", ""),
-            ]
-        },
+        partitions=6,
+        publish_duration=_durations(),
+        delivery_durations={"jobs": _durations()},
         connected=True,
         ever_connected=True,
-        last_error=None,
-        partitions=6,
         last_beat=UPTIME - 2,
-        lag_seconds=0.03,
+        lags=[0.03],
+        topic_findings={"jobs": [finding(), finding(what="cleanup.policy")]},
     )
 
 
-def _gaps() -> Any:
-    return SimpleNamespace(
-        gaps={(_ID, "overflow"): 2, (_ID, "deaf"): 0},
-        healed={(_ID, "status-endpoint"): 4, (_ID, "webhook"): 3},
-        open={_ID: 1},
-        seconds={_ID: 7.25},
-        settled={_ID: 1},
-        unknown={_ID: 1},
-    )
-
-
-def _reconciliation() -> Any:
-    return SimpleNamespace(
-        requests={(_ID, "answered"): 4, (_ID, "not_found"): 1},
-        waiting={(_ID, "gap"): 2, (_ID, "stale"): 0},
-        healed={_ID: 3},
-        superseded={_ID: 1},
-        unknown={_ID: 1},
-    )
-
-
-def _webhooks() -> Any:
-    return SimpleNamespace(
-        deliveries={(_ID, "taken"): 2, (_ID, "wrong_signature"): 1},
-        events={(_ID, "job.processing"): 1, (_ID, "job.completed"): 1},
-        unknown_account=1,
-        last_terminal_at_us={_ID: NOW_US - 60_000_000},
-    )
+def _loop() -> LoopHeartbeat:
+    # Late once, by 20 ms.
+    loop = LoopHeartbeat()
+    loop.tasks, loop.last_beat = 17, UPTIME - 0.5
+    loop.lags.append(0.02)
+    return loop
 
 
 def _limiter() -> Limiter:
@@ -162,56 +143,75 @@ def _limiter() -> Limiter:
     return limiter
 
 
-def _loop() -> Any:
-    # Late once, by 20 ms.
-    return SimpleNamespace(lag_seconds=0.02, tasks=17, last_beat=UPTIME - 0.5)
+def _gaps() -> GapStatistics:
+    gaps = GapStatistics([_ID])
+    gaps.gaps[_ID, "overflow"] = 2
+    gaps.healed |= {(_ID, "status-endpoint"): 4, (_ID, "webhook"): 3}
+    gaps.open, gaps.seconds = {_ID: 1}, {_ID: 7.25}
+    gaps.settled, gaps.unknown = {_ID: 1}, {_ID: 1}
+    return gaps
+
+
+def _reconciliation() -> ReconciliationStatistics:
+    asked = ReconciliationStatistics([_ID])
+    asked.requests |= {(_ID, "answered"): 4, (_ID, "not_found"): 1}
+    asked.waiting[_ID, "gap"] = 2
+    asked.healed, asked.superseded, asked.unknown = {_ID: 3}, {_ID: 1}, {_ID: 1}
+    return asked
+
+
+def _webhooks() -> WebhookStatistics:
+    webhooks = WebhookStatistics([_ID], {"written": 1, "superseded": 1})
+    webhooks.deliveries |= {(_ID, Outcome.TAKEN): 2, (_ID, Outcome.WRONG_SIGNATURE): 1}
+    webhooks.events |= {(_ID, Event.PROCESSING): 1, (_ID, Event.COMPLETED): 1}
+    webhooks.unknown_account = 1
+    webhooks.last_terminal_at_us[_ID] = NOW_US - 60_000_000
+    return webhooks
 
 
 @dataclass
 class Statistics:
-    """Everything that a healthy bridge counts; later changes are seen."""
+    """All statistics; later changes are read."""
 
-    sessions: list[Any] = field(default_factory=lambda: [session()])
-    intakes: list[Any] = field(default_factory=lambda: [intake()])
-    outbox: OutboxStatistics = field(default_factory=_outbox)
-    relay: Any = field(default_factory=_relay)
-    gaps: Any = field(default_factory=_gaps)
-    loop: Any = field(default_factory=_loop)
-    reconciliation: Any = field(default_factory=_reconciliation)
-    limiter: Limiter = field(default_factory=_limiter)
-    webhooks: Any = field(default_factory=_webhooks)
-    released: Mapping[str, int] = field(
-        default_factory=lambda: {"written": 1, "superseded": 1}
+    sessions: list[SessionStatistics] = field(default_factory=lambda: [_session()])
+    intakes: list[IntakeStatistics] = field(
+        default_factory=lambda: [intake(9, not_json=1)]
     )
+    outbox: OutboxStatistics = field(default_factory=_outbox)
+    relay: RelayStatistics = field(default_factory=_relay)
+    loop: LoopHeartbeat = field(default_factory=_loop)
+    limiter: Limiter = field(default_factory=_limiter)
+    webhooks: WebhookStatistics = field(default_factory=_webhooks)
 
-    def healing(self) -> HealingSources:
-        """Give those of healing alone."""
-        return HealingSources(
-            self.reconciliation,
-            {_ID: self.limiter},
-            lambda: UPTIME,
-            self.webhooks,
-            self.released,
-            lambda _: 9,
-            (_ID,),
-        )
-
-    def sources(self) -> Sources:
-        """Give them to what reads them."""
-        return Sources(
-            self.sessions,
-            self.intakes,
-            self.outbox,
-            self.relay,
-            self.gaps,
-            self.loop,
-            self.healing(),
-        )
+    def sources(self, **changes: Any) -> Sources:
+        """Return them, or others in their place, for metrics and health."""
+        usual: dict[str, Any] = {
+            "sessions": self.sessions,
+            "outbox": self.outbox,
+            "relay": self.relay,
+            "loop": self.loop,
+            "limiters": {_ID: LimiterStatistics(self.limiter, lambda: UPTIME)},
+            "webhooks": self.webhooks,
+            "others": [
+                *self.intakes,
+                _gaps(),
+                _reconciliation(),
+                FinishedJobs(lambda _: 9, {_ID: _ID}),
+            ],
+        }
+        return Sources(**usual | changes)
 
 
-def families(text: str) -> dict[str, Metric]:
+def parsed(text: str) -> dict[str, Metric]:
     """Parse a text in which each family must occur once, by its name."""
-    parsed: Iterable[Metric] = text_string_to_metric_families(  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
+    found: Iterable[Metric] = text_string_to_metric_families(  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
         text
     )
-    return {family.name: family for family in parsed}
+    return {family.name: family for family in found}
+
+
+def families(statistics: Statistics) -> dict[str, Metric]:
+    """Return the metrics of statistics as a client of OpenMetrics reads them."""
+    write, content_type = Metrics(statistics.sources()).read(OPENMETRICS)
+    assert content_type.startswith(OPENMETRICS)
+    return parsed(write().decode())

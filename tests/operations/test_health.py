@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Literal
 
 import httpx  # noqa: TID251 - the client of these tests
 import pytest
+import structlog
 import trio
 import trio.testing
 
 from bridge.gaps.limiter import Limits, Purpose
-from bridge.operations.health import Health
-from bridge.operations.heartbeat import LoopHeartbeat
+from bridge.kafka.topic_checks import Verdict
+from bridge.operations.health import Health, LoopHeartbeat
 from bridge.operations.metrics import Metrics
-from tests.operations.statistics import (
-    UPTIME,
-    Statistics,
-    finding,
-)
+from tests.operations.statistics import UPTIME, Statistics, finding
 
 
 def _check(answer: httpx.Response, name: str) -> dict[str, object]:
@@ -34,24 +31,22 @@ def _for_information(answer: httpx.Response, name: str) -> tuple[bool, str]:
 
 
 async def test_live_process_is_alive(client: httpx.AsyncClient) -> None:
-    """With every heart beating, the answer is 200 and shows each."""
+    """With all heartbeats, the answer is 200 and shows each."""
     answer = await client.get("/livez")
     assert answer.status_code == 200
-    assert {name: answer.json()[name] for name in ("status", "reasons")} == {
+    checks = {
+        "trio-loop": ("last beat 0.5 s ago", True),
+        "kafka-thread": ("last beat 2.0 s ago", True),
+        "loop-lag": ("at most 0.020 s during the last minute", False),
+    }
+    assert answer.json() == {
         "status": "ok",
         "reasons": [],
+        "checks": [
+            {"name": name, "ok": True, "detail": detail, "required": required}
+            for name, (detail, required) in checks.items()
+        ],
     }
-    required = {"ok": True, "required": True}
-    assert answer.json()["checks"] == [
-        {"name": "trio-loop", "detail": "last beat 0.5 s ago", **required},
-        {"name": "kafka-thread", "detail": "last beat 2.0 s ago", **required},
-        {
-            "name": "loop-lag",
-            "detail": "at most 0.020 s during the last minute",
-            "ok": True,
-            "required": False,
-        },
-    ]
 
 
 async def test_working_bridge_is_ready(client: httpx.AsyncClient) -> None:
@@ -71,43 +66,30 @@ async def test_working_bridge_is_ready(client: httpx.AsyncClient) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("verdict", "is_ok", "remedy"),
-    [
-        ("dangerous", False, ". Set it to 2"),
-        ("missing", False, ". Set it to 2"),
-        ("unknown", True, ""),
-    ],
-)
 async def test_topic_that_does_not_fit_is_shown_and_no_failure(
-    client: httpx.AsyncClient,
-    statistics: Statistics,
-    verdict: str,
-    remedy: str,
-    *,
-    is_ok: bool,
+    client: httpx.AsyncClient, statistics: Statistics
 ) -> None:
-    """What is wrong with a topic and what to do stands there, and leaves it ready."""
-    statistics.relay.topic_findings["jobs"][0] = finding(
-        "min.insync.replicas", "1", "2 or more", verdict, "Set it to 2."
-    )
-    answer = await client.get("/readyz")
-    assert answer.status_code == 200
-    assert _for_information(answer, "topic:jobs") == (
-        is_ok,
-        f"{verdict}: min.insync.replicas is 1, needed is 2 or more{remedy}",
-    )
+    """A topic's fault and what to do about it are shown, and leave it ready."""
+    what = "min.insync.replicas", "1", "2 or more", "Set it to 2."
+    detail = "min.insync.replicas is 1, needed is 2 or more"
+    for verdict, is_ok, remedy in (
+        (Verdict.DANGEROUS, False, ". Set it to 2"),
+        (Verdict.MISSING, False, ". Set it to 2"),
+        (Verdict.UNKNOWN, True, ""),
+    ):
+        findings = [finding(verdict, *what), finding()]
+        statistics.relay.topic_findings = {"jobs": findings}
+        answer = await client.get("/readyz")
+        assert answer.status_code == 200
+        expected = is_ok, f"{verdict}: {detail}{remedy}"
+        assert _for_information(answer, "topic:jobs") == expected
 
 
 @pytest.mark.parametrize(
     ("failed", "limits", "detail"),
     [
-        (True, Limits(), "it gives no answers; the bridge tries again"),
-        (
-            False,
-            Limits(limited_by="daily"),
-            "this day's calls are used up; jobs of gaps stay unknown",
-        ),
+        (True, None, "it gives no answers; the bridge tries again"),
+        (False, "daily", "this day's calls are used up; jobs of gaps stay unknown"),
     ],
 )
 async def test_a_status_endpoint_that_gives_nothing_is_shown(
@@ -115,12 +97,12 @@ async def test_a_status_endpoint_that_gives_nothing_is_shown(
     statistics: Statistics,
     *,
     failed: bool,
-    limits: Limits,
+    limits: Literal["daily"] | None,
     detail: str,
 ) -> None:
-    """It is for information: events come all the same."""
+    """It is for information: events arrive anyway."""
     statistics.limiter.begin(Purpose.GAP, UPTIME)
-    statistics.limiter.end(limits, UPTIME, failed=failed)
+    statistics.limiter.end(Limits(limited_by=limits), UPTIME, failed=failed)
     answer = await client.get("/readyz")
     assert answer.status_code == 200
     assert _for_information(answer, "status-endpoint:client-1") == (False, detail)
@@ -129,14 +111,12 @@ async def test_a_status_endpoint_that_gives_nothing_is_shown(
 async def test_webhooks_are_shown_where_they_are_taken(
     client: httpx.AsyncClient, statistics: Statistics
 ) -> None:
-    """Whoever takes none is told nothing of them."""
-    assert statistics.webhooks is not None
+    """They aren't shown where they are off."""
     statistics.webhooks.last_terminal_at_us["client-1"] = None
     answer = await client.get("/readyz")
     detail = _check(answer, "webhooks:client-1")["detail"]
     assert detail == "of jobs that have ended none came yet"
-    sources = statistics.sources()
-    sources = replace(sources, healing=replace(sources.healing, webhooks=None))
+    sources = statistics.sources(webhooks=None)
     health = Health(sources, lambda: Metrics(sources))
     names = [check.name for check in health.ready().checks]
     assert not [name for name in names if name.startswith("webhooks")]
@@ -170,7 +150,7 @@ async def test_verbose_answer_is_kubernetes_text(
     statistics.outbox.oldest_received_at_us = None
     statistics.relay.connected = False
     statistics.relay.last_error = "no broker answers"
-    statistics.loop.lag_seconds = 14.25
+    statistics.loop.lags.append(14.25)
     answer = await client.get("/readyz?verbose")
     assert answer.status_code == 503
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -209,3 +189,36 @@ async def test_stall_is_lag_for_a_minute(
         await trio.sleep(10)
         assert heartbeat.lag_seconds < 1e-6
         nursery.cancel_scope.cancel()
+
+
+async def test_nothing_is_cached(client: httpx.AsyncClient) -> None:
+    """No answer may be kept by anything in between, and none names the server."""
+    for path in ("/livez", "/readyz", "/metrics", "/nowhere"):
+        answer = await client.get(path)
+        assert answer.headers["cache-control"] == "no-store", path
+        assert "server" not in answer.headers, path
+
+
+async def test_other_methods_are_refused_in_json(client: httpx.AsyncClient) -> None:
+    """Nothing can be changed over this port; HEAD is a GET without body."""
+    answer = await client.post("/livez")
+    assert answer.status_code == 405
+    assert answer.json() == {"status": 405, "error": "Method Not Allowed"}
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+    assert (await client.head("/readyz")).status_code == 200
+
+
+async def test_bug_is_a_500_in_json_and_a_log_line(
+    client: httpx.AsyncClient, statistics: Statistics
+) -> None:
+    """A failing collector hides nothing: 500 outside, the traceback in the log."""
+    statistics.relay.publish_duration.counts = []
+    with structlog.testing.capture_logs() as logs:
+        answer = await client.get("/metrics")
+    assert answer.status_code == 500
+    assert answer.json() == {"status": 500, "error": "Internal Server Error"}
+    assert answer.headers["cache-control"] == "no-store"
+    assert (await client.get("/livez")).status_code == 200
+    (line,) = logs
+    assert line["event"] == "port.application_failed"
+    assert isinstance(line["exc_info"], ValueError)

@@ -6,15 +6,24 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Annotated, Final, Protocol
 
 import msgspec
 
+from bridge.errors import DeadLetterReason
+from bridge.events.dead_letter import DEAD_LETTERS
 from bridge.events.record import StoredRecord
-from bridge.kafka.topic_checks import TopicFinding
+from bridge.kafka.topic_checks import TopicFinding, Verdict
+from bridge.metric import counter, gauge, histogram
 
 
-__all__ = ["Durations", "PublicationTrace", "RelayStatistics"]
+__all__ = ["LOOP_LAG", "Durations", "PublicationTrace", "RelayStatistics"]
+
+LOOP_LAG: Final = gauge(
+    "bridge_loop_lag_seconds",
+    "Longest delay of a task on an event loop during the last minute.",
+    "loop",
+)
 
 # From the 1 ms of an idle broker on loopback to the minute of an outage.
 _BOUNDS_SECONDS = (
@@ -63,21 +72,53 @@ class PublicationTrace(Protocol):
 class RelayStatistics(msgspec.Struct):
     """The relay's figures; what becomes of rows beside them, the outbox counts."""
 
-    # Records acknowledged by Kafka, and those found in the log on resume, by topic.
-    published: Counter[str] = msgspec.field(default_factory=Counter)
-    resumed: Counter[str] = msgspec.field(default_factory=Counter)
+    published: Annotated[
+        Counter[str],
+        counter(
+            "bridge_records_published", "Records that Kafka acknowledged.", "topic"
+        ),
+    ] = msgspec.field(default_factory=Counter)
+    resumed: Annotated[
+        Counter[str],
+        counter(
+            "bridge_records_resumed",
+            "Records found in Kafka on resume, and not sent again.",
+            "topic",
+        ),
+    ] = msgspec.field(default_factory=Counter)
     # Refused records that became a dead letter.
-    dead_letters: int = 0
-    # Epochs that ended, and partitions that are open.
-    producer_recycles: int = 0
-    partitions: int = 0
-    # From a batch's hand-over to its acknowledgement; and from a record's reading to
-    # its first acknowledgement, by topic.
-    publish_duration: Durations = msgspec.field(default_factory=Durations)
-    delivery_durations: dict[str, Durations] = msgspec.field(default_factory=dict)
-    # Whether the last thing asked of Kafka worked, and what failed last if not; whether
+    dead_letters: Annotated[
+        int, DEAD_LETTERS.of(reason=DeadLetterReason.REFUSED_BY_BROKER)
+    ] = 0
+    # Epochs that ended.
+    producer_recycles: Annotated[
+        int, counter("bridge_producer_recycles", "Producers replaced after failures.")
+    ] = 0
+    partitions: Annotated[
+        int, gauge("bridge_kafka_partitions", "Partitions that are open for writing.")
+    ] = 0
+    publish_duration: Annotated[
+        Durations,
+        histogram(
+            "bridge_publish_duration_seconds",
+            "Time from passing a batch to the producer to Kafka's acknowledgement.",
+        ),
+    ] = msgspec.field(default_factory=Durations)
+    # Until the first acknowledgement.
+    delivery_durations: Annotated[
+        dict[str, Durations],
+        histogram(
+            "bridge_delivery_duration_seconds",
+            "Time from reading an event to Kafka's acknowledgement of its record.",
+            "topic",
+        ),
+    ] = msgspec.field(default_factory=dict)
+    # Whether the last request to Kafka worked, and what failed last if not; whether
     # Kafka was reached since the start.
-    connected: bool = False
+    connected: Annotated[
+        bool,
+        gauge("bridge_kafka_connected", "Whether Kafka responds (1) or not (0)."),
+    ] = False
     last_error: str | None = None
     ever_connected: bool = False
     # `time.monotonic` of the loop's last round, and how late its last beats were.
@@ -89,7 +130,26 @@ class RelayStatistics(msgspec.Struct):
     )
 
     @property
-    def lag_seconds(self) -> float:
+    def verdicts(
+        self,
+    ) -> Annotated[
+        dict[tuple[str, str], int],
+        gauge(
+            "bridge_topic_findings",
+            "Number of findings of a topic's latest check, by verdict.",
+            "topic",
+            "verdict",
+        ),
+    ]:
+        """The number of findings by topic and verdict; also 0: what was put right."""
+        return {
+            (topic, verdict): sum(one.verdict == verdict for one in findings)
+            for topic, findings in self.topic_findings.items()
+            for verdict in Verdict
+        }
+
+    @property
+    def lag_seconds(self) -> Annotated[float, LOOP_LAG.of(loop="kafka")]:
         """The longest delay of a beat during the last minute."""
         return max(self.lags, default=0.0)
 
