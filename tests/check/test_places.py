@@ -95,7 +95,7 @@ def _looked_at(ground: Ground, way: tuple[str, ...], filling: str) -> dict[str, 
     script = (
         'mount -t tmpfs -o size=2m tmpfs "$1" && mkdir "$1/outbox" &&'
         f' {{ {filling} > "$1/filling" 2>/dev/null; }};'
-        ' exec "$2" -m bridge check --json'
+        ' exec "$2" -m bridge check --output json'
     )
     looked = subprocess.run(
         [*way, "sh", "-c", script, "sh", str(disk), sys.executable],

@@ -215,6 +215,7 @@ async def _check_waits(bridge: BridgeProcess) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 async def test_brokers_that_do_not_answer_are_waited_for(
     scene: Scene, dryapi: str, own_kafka: KafkaServer
 ) -> None:

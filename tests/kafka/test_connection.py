@@ -93,7 +93,7 @@ def test_a_broker_that_is_back_meanwhile_is_told(kafka: KafkaBroker) -> None:
         (
             aiokafka_errors.TopicAuthorizationFailedError("jobs"),
             KafkaRefusedError,
-            "Grant the user Read on the topic jobs.",
+            "Grant the user Read on the topic jobs",
         ),
         (TimeoutError(), KafkaUnreachableError, "start_timeout_seconds"),
         (aiokafka_errors.CorruptRecordException("x"), KafkaError, "CorruptRecord"),

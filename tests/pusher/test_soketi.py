@@ -274,7 +274,7 @@ async def test_rows_09_14_15_26_a_soketi_that_goes_is_found_again(
     own_soketi: SoketiServer,
 ) -> None:
     """It says 4200 for three seconds, and isn't stormed; one that hangs is left."""
-    settings = {"activity_timeout_seconds": 1.0, "pong_timeout_seconds": 1.0}
+    settings = {"activity_timeout_seconds": 1.0, "timeout_seconds": 1.0}
     async with subscribed(own_soketi, **settings) as account:
         with structlog.testing.capture_logs() as logs:
             await trio.to_thread.run_sync(own_soketi.stop)
