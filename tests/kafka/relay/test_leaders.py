@@ -12,7 +12,7 @@ import trio
 from bridge.kafka.producer import Producer
 from bridge.outbox.partitioner import partitioner
 from tests.conftest import Topic
-from tests.kafka.relay.faults import Forgery, forge_answers, hide_leader
+from tests.kafka.relay.faults import hide_leader
 from tests.kafka.relay.relaying import (
     DELIVERIES,
     JOBS,
@@ -28,10 +28,6 @@ from tests.kafka.relay.relaying import (
 )
 from tests.kit.kafka import KafkaServer
 from tests.kit.kafka_proxy import KafkaProxy
-
-
-# https://kafka.apache.org/protocol#protocol_error_codes
-_NOT_ENOUGH_REPLICAS = 19
 
 
 def elsewhere(topic: Topic, partition: int, count: int) -> int:
@@ -74,25 +70,6 @@ async def test_a_leader_that_is_lost_delays_its_own_keys_alone(
     told = [line for line in lines if line["event"] == "topic.without_leader"]
     assert [line["partitions"] for line in told] == [[1]]
     check_topic(await read_back(topic), range(count))
-
-
-async def test_a_batch_that_is_tried_again_delays_its_own_keys_alone(
-    topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Others with the same leader go on, though it is sent to in rounds."""
-    settings = settings_for(topic, request_timeout_seconds=60.0)
-    async with sending(topic, tmp_path, settings=settings) as running:
-        endless = Forgery(topic.name, 1, _NOT_ENOUGH_REPLICAS, times=-1, appended=False)
-        forge_answers(monkeypatch, endless)
-        for count in (100, 200, 300):
-            await feed(running, topic, 100, first=count - 100)
-            await running.all_sent(topic.name, elsewhere(topic, 1, count))
-        assert running.sent(topic.name) < 300
-        monkeypatch.undo()
-        await running.all_sent(topic.name, 300)
-        assert running.relay.statistics.producer_recycles == 0
-        assert running.errors == []
-    check_topic(await read_back(topic), range(300))
 
 
 @pytest.mark.parametrize("delivery", DELIVERIES)
