@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import time
 import weakref
-from collections.abc import Coroutine, Generator, Iterable, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -83,13 +84,11 @@ def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
 class Sent(msgspec.Struct):
     """A batch on its way, and the bytes of its keys and values."""
 
-    place: tuple[str, int]
     rows: Sequence[StoredRecord]
     size_bytes: int
     answer: asyncio.Future[Any]
-    # When it was handed over: nanoseconds since the epoch, and `time.monotonic`.
+    # When it was handed over, nanoseconds since the epoch.
     began_ns: int
-    began: float
 
 
 class Producer:
@@ -114,6 +113,8 @@ class Producer:
         self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self._context = contextvars.copy_context()
         self._context.run(_OWNER.set, self._tasks)
+        # Where batches without an answer go to: at most one for each partition.
+        self._unanswered: set[tuple[str, int]] = set()
         codec = settings.compression
         self._client = AIOKafkaProducer(
             **client_arguments(settings),
@@ -196,33 +197,32 @@ class Producer:
                 break
             count += 1
             size += own
-        began_ns, began = time.time_ns(), time.monotonic()
+        began_ns = time.time_ns()
         try:
             answer = await self._client.send_batch(batch, topic, partition=partition)
         except AssertionError as error:
             # It asserts that the partition is there.
             raise ClientError(f"{topic}-{partition} can't be written to") from error
-        return Sent((topic, partition), rows[:count], size, answer, began_ns, began)
+        place = topic, partition
+        self._unanswered.add(place)
+        answer.add_done_callback(lambda _: self._unanswered.discard(place))
+        return Sent(rows[:count], size, answer, began_ns)
 
-    @staticmethod
-    async def wait(sent: Iterable[Sent]) -> None:
-        """Wait until batches are answered, but not for long."""
-        answers = [one.answer for one in sent]
-        await asyncio.wait(answers, timeout=_LEADER_SECONDS)
-
-    def base_offset(self, sent: Sent) -> int | None:
+    async def base_offset(self, sent: Sent) -> int:
         """
-        Return the offset of a batch's first record; None if it has to be waited for.
+        Wait until a batch is acknowledged; gives the offset of its first record.
 
         Where that fails, the batch may be in the log all the same.
         """
-        if not sent.answer.done():
-            if self.leader(*sent.place) is None:
-                raise errors.LeaderNotAvailableError("no leader is known any more")
-            patience = self._settings.request_timeout_seconds + _GRACE_SECONDS
-            if time.monotonic() - sent.began > patience:
-                raise TimeoutError(f"no answer for {patience:g} s")
-            return None
+        patience = self._settings.request_timeout_seconds + _GRACE_SECONDS
+        for _ in range(math.ceil(patience / _LEADER_SECONDS)):
+            await asyncio.wait([sent.answer], timeout=_LEADER_SECONDS)
+            if sent.answer.done():
+                break
+            if any(self.leader(*place) is None for place in self._unanswered):
+                raise errors.LeaderNotAvailableError(f"after {_LEADER_SECONDS:g} s")
+        else:
+            raise TimeoutError(f"no answer for {patience:g} s")
         try:
             metadata = sent.answer.result()
         except REFUSALS as error:

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-from collections.abc import (
-    AsyncGenerator,
-    Collection,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
@@ -115,7 +109,6 @@ class _Sent:
     size_bytes: int
     outcome: int | ClientError
     began_ns: int = 1
-    began: float = 0.0
 
 
 class ModelProducer:
@@ -219,13 +212,9 @@ class ModelProducer:
         return _Sent(records, len(batch), outcome)
 
     @staticmethod
-    async def wait(_: Iterable[_Sent]) -> None:
-        """Wait until all batches are answered."""
-        await asyncio.sleep(ANSWER_SECONDS)
-
-    @staticmethod
-    def base_offset(sent: _Sent) -> int:
+    async def base_offset(sent: _Sent) -> int:
         """The offset, or what went wrong."""
+        await asyncio.sleep(ANSWER_SECONDS)
         if isinstance(sent.outcome, int):
             return sent.outcome
         raise sent.outcome

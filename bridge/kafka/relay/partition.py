@@ -211,9 +211,9 @@ class PartitionQueue:
         self._rows: deque[StoredRecord] = deque()
         # Whether the outbox has rows behind those in memory.
         self._is_behind = state.waiting > 0
-        self.key = state.topic, state.partition
         # The node of whose log this is known.
-        self.leader = leader
+        self._leader = leader
+        self.key = state.topic, state.partition
         self.batch_bytes = batch_bytes
         # Set when there are rows.
         self.wake = asyncio.Event()
@@ -276,7 +276,7 @@ class PartitionQueue:
         """Raise if an acknowledgement, from that offset on, isn't of the log read."""
         if base_offset <= self._last_offset:
             raise EpochEndedError("a partition's log was truncated")
-        if leader not in {None, self.leader}:
+        if leader not in {None, self._leader}:
             # The new one may lack what the one before acknowledged. These rows are
             # found in its log.
             raise EpochEndedError("a partition's leader has changed")

@@ -159,8 +159,7 @@ class TransactionalDelivery:
                         )
                     )
                 for one in sent:
-                    while (offset := producer.base_offset(one)) is None:
-                        await producer.wait([one])
+                    offset = await producer.base_offset(one)
                     offsets.append(offset)
                 await producer.commit()
         except (ClientError, TimeoutError) as error:
