@@ -7,8 +7,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from bridge.cli import root
 from bridge.errors import DOCS_URL, DeadLetterReason, ExitCode
 from bridge.events import header_names
 from bridge.events.job_status import Change
@@ -146,6 +148,13 @@ def test_vocabularies_are_those_of_the_code() -> None:
 def test_log_events_are_those_of_the_code() -> None:
     """Each event that the service can log above debug is explained, and no other."""
     assert _table("docs/reference/logs-and-exit-codes.md", "event") == set(_logged())
+
+
+def test_commands_are_those_of_the_code() -> None:
+    """Each command has a row."""
+    table = _table("docs/reference/commands.md", "command")
+    rows = {name.split()[1] for name in table if " " in name}
+    assert rows == set(root.list_commands(click.Context(root)))
 
 
 def test_exit_codes_are_those_of_the_code() -> None:
