@@ -157,6 +157,20 @@ def test_commands_are_those_of_the_code() -> None:
     assert rows == set(root.list_commands(click.Context(root)))
 
 
+def test_make_targets_exist() -> None:
+    """Each target of make that a page names is in the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", _text("Makefile"), re.MULTILINE))
+    named = {
+        name
+        for page in _PAGES
+        for name in re.findall(
+            r"(?:^|`)make ([a-z][a-z-]+)", page.read_text("utf-8"), re.MULTILINE
+        )
+    }
+    assert named
+    assert named <= targets
+
+
 def test_exit_codes_are_those_of_the_code() -> None:
     """Each code has a row."""
     page = _text("docs/reference/logs-and-exit-codes.md")

@@ -171,7 +171,7 @@ class Change(StrEnum):
     """`preview` became null: it is a record on the topic of previews."""
 
     PREVIEW_INVALID = "preview_invalid"
-    """`preview` became null: it is no image and became a dead letter of its own."""
+    """`preview` became null: it isn't an image and became a dead letter of its own."""
 
     PREVIEW_TOO_LARGE = "preview_too_large"
     """`preview` became null: with it the event, or its image, was too large."""

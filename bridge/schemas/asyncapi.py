@@ -111,7 +111,7 @@ TOPICS: Final = (
             " bridge read them. New jobs get the partition of Java's default"
             " partitioner (murmur2 over the key). A running job keeps its partition"
             " when partitions are added. Records with the origin"
-            f" `{Origin.REPLAY}` are written when somebody replays dead letters."
+            f" `{Origin.REPLAY}` are written when an operator replays dead letters."
             "\n\nA job's terminal record (`done` or `error`) is its last one, unless"
             " the setting `after_terminal` is `publish`. So the latest record of a key"
             " is the job's state, in a compacted topic or a table."
@@ -135,8 +135,8 @@ TOPICS: Final = (
         title="Dead letter",
         summary="What can't be published on its own topic, and why.",
         description=(
-            "An event that doesn't conform, an event that came after its job's last"
-            " record, a preview that isn't an image, or a record that the broker"
+            "An event that doesn't conform, or that came after its job's last record."
+            " Also a preview that isn't an image, and a record that the broker"
             " refused. The key is the `request_id` if one was found, or the client id"
             " of a refused gap. Otherwise there is no key."
         ),

@@ -27,13 +27,13 @@ __all__ = ["SCHEMAS", "Schema", "as_text", "text_of"]
 Schema: TypeAlias = dict[str, Any]
 
 
-def _text(description: str, example: str, **keywords: object) -> Schema:
+def _text(description: str, *examples: str, **keywords: object) -> Schema:
     """Describe a header: its value is a text."""
     return {
         "description": description,
         "type": "string",
         **keywords,
-        "examples": [example],
+        "examples": list(examples),
     }
 
 
@@ -109,7 +109,7 @@ _ANOMALY: Final = {
     names.BRIDGE_ANOMALY: _text(
         "What is unusual, comma-separated: `duplicate`, `regression`, `resent` or"
         " `replayed`. Ignore unknown values.",
-        names.RESENT.decode(),
+        *("duplicate", "regression", "resent", "replayed"),
         pattern=_WORDS,
     )
 }
@@ -126,7 +126,7 @@ _NOTES: Final = {
     **_ANOMALY,
     names.BRIDGE_NORMALIZED: _text(
         "What the bridge changed in the event, comma-separated. Ignore unknown values.",
-        Change.PREVIEW_MOVED,
+        *Change,
         pattern=_WORDS,
     ),
     names.BRIDGE_REPLAYED_FROM: _text(

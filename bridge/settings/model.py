@@ -142,7 +142,7 @@ class PusherSettings(Section, frozen=True):
         about(
             "Longest wait for one answer: connection, pong, subscription, "
             "authorization",
-            because="three repeats of a lost TCP SYN (after 1, 3, 7 s); the protocol's "
+            because="three repeats of a lost TCP SYN (after 1, 3, 7 s). The protocol's "
             "30 s for a pong would leave a dead socket unnoticed for 60 s",
             gt=0,
         ),

@@ -103,7 +103,7 @@ class BridgeNumbers:
 
 
 def sandbox_child(folder: Path, addresses: Addresses) -> ChildProcess:
-    """Describe the sandbox's process; it emits nothing until it is told to."""
+    """Describe the sandbox's process; it emits nothing until it is asked to."""
     options = {
         "--listen": addresses.sandbox,
         "--rate": "0",

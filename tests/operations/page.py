@@ -57,7 +57,7 @@ Of the rows of all topics except that of gaps:
       = acknowledged + bridge_outbox_unsendable + bridge_outbox_discarded_total
       + waiting + bridge_outbox_held
 
-- A webhook that is held for the socket's own event counts as committed. It is no row
+- A webhook that is held for the socket's own event counts as committed. It isn't a row
   yet.
 - A webhook that the outbox has no room for counts as withdrawn, or isn't accepted.
   dryAPI sends it again.
