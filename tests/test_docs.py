@@ -19,8 +19,8 @@ from bridge.settings import Scope, load
 _ROOT = Path(__file__).parents[1]
 _PAGES = [
     path
-    for folder in (".", "docs", "benchmarks", "examples", "helm/bridge")
-    for path in sorted((_ROOT / folder).glob("*.md"))
+    for pattern in ("*.md", "docs/**/*.md", "*/README.md", "helm/bridge/*.md")
+    for path in sorted(_ROOT.glob(pattern))
 ]
 
 # Everything that a page calls by its name in a table's first cell.
