@@ -389,8 +389,9 @@ class TracingSettings(Section, frozen=True):
     enabled: Annotated[
         bool,
         about(
-            "Make spans and add a traceparent to records; needs the extra tracing. "
-            f"OTEL_* variables set where spans are sent: see {DOCS_URL}/tracing.md",
+            "Make spans and add a traceparent to records; needs the extra tracing."
+            " OTEL_* variables set where spans are sent:"
+            f" see {DOCS_URL}/operate/tracing.md",
             because="it costs more than everything else that is done with an event",
         ),
     ] = False
