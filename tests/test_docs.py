@@ -156,7 +156,7 @@ def test_exit_codes_are_those_of_the_code() -> None:
 
 def test_metrics_are_those_of_the_code() -> None:
     """Every metric that is named exists: the page of metrics is made from the code."""
-    named = set(re.findall(r"`(bridge_[a-z_]+)`", _text("docs/operations.md")))
+    named = set(re.findall(r"`(bridge_[a-z_]+)`", _text("docs/operate/monitoring.md")))
     assert named
     assert named <= _table("docs/reference/metrics.md", "metric")
 

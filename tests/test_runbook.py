@@ -30,7 +30,7 @@ def _page(name: str) -> str:
 
 def _entries() -> dict[str, str]:
     """Give the text of each entry of the runbook, by its heading."""
-    _, *parts = re.split(r"^### ", _page("runbook.md"), flags=re.MULTILINE)
+    _, *parts = re.split(r"^### ", _page("operate/runbook.md"), flags=re.MULTILINE)
     entries = (part.partition("\n") for part in parts)
     return {heading: text.partition("\n## ")[0] for heading, _, text in entries}
 
@@ -64,7 +64,7 @@ def test_each_alert_has_an_entry() -> None:
     for name, url in alerts.items():
         page, _, anchor = url.partition("#")
         assert page == _values()["prometheusRule"]["runbookUrl"]
-        assert page.endswith("/docs/runbook.md")
+        assert page.endswith("/docs/operate/runbook.md")
         assert anchor == name.lower()
 
 
@@ -102,7 +102,7 @@ def test_settings_and_values_exist() -> None:
     }
     values = _values()
     named = 0
-    for page in ("runbook.md", "installation.md"):
+    for page in ("operate/runbook.md", "installation.md"):
         for found in _SETTING.findall(_page(page)):
             group, _, name = found.partition(".")
             value = values.get(group)
