@@ -167,7 +167,7 @@ types: $(STAMP) ## mypy, strict, tests and examples included
 
 check: lint types cover-protocol test test-all ## all that CI demands, and more
 
-schemas: $(STAMP) ## write schemas/ and docs/contract-reference.md anew from the types
+schemas: $(STAMP) ## write schemas/ and the tables of docs/consume/records.md from the types
 	@$(BIN)/python -m bridge.schemas
 
 docs: $(STAMP) ## write the generated pages and tables of docs/, except those of make schemas

@@ -129,7 +129,7 @@ def test_headers_are_those_of_the_code() -> None:
         for name, value in vars(header_names).items()
         if name.startswith(("CE_", "BRIDGE_", "ERROR_", "CONTENT_TYPE", "TRACEPARENT"))
     }
-    text = _text("docs/records.md")
+    text = _text("docs/consume/records.md")
     tables = re.findall(r"^\| header \|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
     cells = [cell for table in tables for cell in _FIRST_CELL.findall(table)]
     assert {name for cell in cells for name in _NAME.findall(cell)} == written
@@ -138,8 +138,8 @@ def test_headers_are_those_of_the_code() -> None:
 
 def test_vocabularies_are_those_of_the_code() -> None:
     """Reasons, changes and causes are listed whole."""
-    assert _table("docs/records.md", "reason") == set(DeadLetterReason)
-    assert _table("docs/records.md", "change") == set(Change)
+    assert _table("docs/consume/records.md", "reason") == set(DeadLetterReason)
+    assert _table("docs/consume/records.md", "change") == set(Change)
     assert _table("docs/gaps.md", "cause") == set(GapCause)
 
 
