@@ -140,7 +140,7 @@ def test_vocabularies_are_those_of_the_code() -> None:
     """Reasons, changes and causes are listed whole."""
     assert _table("docs/consume/records.md", "reason") == set(DeadLetterReason)
     assert _table("docs/consume/records.md", "change") == set(Change)
-    assert _table("docs/gaps.md", "cause") == set(GapCause)
+    assert _table("docs/evaluate/gaps-and-recovery.md", "cause") == set(GapCause)
 
 
 def test_log_events_are_those_of_the_code() -> None:

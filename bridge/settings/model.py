@@ -508,7 +508,7 @@ class Settings(Section, frozen=True):
     delivery: Annotated[
         Literal["idempotent", "transactional"],
         about(
-            f"What writes to Kafka guarantee: see {DOCS_URL}/delivery.md",
+            f"What writes to Kafka guarantee: see {DOCS_URL}/evaluate/guarantees.md",
             because="a partition without a leader delays only itself in this mode, and "
             "consumers never wait for a bridge that died",
         ),
