@@ -7,8 +7,10 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
+from bridge.cli import root
 from bridge.errors import DOCS_URL, DeadLetterReason, ExitCode
 from bridge.events import header_names
 from bridge.events.job_status import Change
@@ -48,17 +50,19 @@ def _text(name: str) -> str:
 
 
 def _table(page: str, head: str) -> set[str]:
-    """Give the names in the first column of the table whose head begins so."""
-    (table,) = re.findall(
+    """Return the names in the first column of the tables whose head starts so."""
+    tables = re.findall(
         rf"^\| {re.escape(head)} \|.*\n((?:\|.*\n)+)", _text(page), re.MULTILINE
     )
-    return {name for cell in _FIRST_CELL.findall(table) for name in _NAME.findall(cell)}
+    cells = [cell for table in tables for cell in _FIRST_CELL.findall(table)]
+    return {name for cell in cells for name in _NAME.findall(cell)}
 
 
 def _logged() -> Iterator[str]:
-    """Give every event that a room of the service logs, however it is called."""
-    rooms = (
+    """Return every event that is logged above debug, however the logger is called."""
+    packages = (
         "board",
+        "consumer",
         "gaps",
         "http",
         "kafka",
@@ -67,8 +71,9 @@ def _logged() -> Iterator[str]:
         "schemas",
         "settings",
     )
-    files = [path for room in rooms for path in (_ROOT / "bridge" / room).rglob("*.py")]
-    for path in [*files, _ROOT / "bridge" / "service.py"]:
+    bridge = _ROOT / "bridge"
+    files = [path for name in packages for path in (bridge / name).rglob("*.py")]
+    for path in [*files, *bridge.glob("*.py")]:
         code = path.read_text(encoding="utf-8")
         # Up to the end of the first argument; `failed` hands an event on.
         for call in re.findall(
@@ -129,10 +134,7 @@ def test_headers_are_those_of_the_code() -> None:
         for name, value in vars(header_names).items()
         if name.startswith(("CE_", "BRIDGE_", "ERROR_", "CONTENT_TYPE", "TRACEPARENT"))
     }
-    text = _text("docs/consume/records.md")
-    tables = re.findall(r"^\| header \|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
-    cells = [cell for table in tables for cell in _FIRST_CELL.findall(table)]
-    assert {name for cell in cells for name in _NAME.findall(cell)} == written
+    assert _table("docs/consume/records.md", "header") == written
     assert _table("README.md", "header") <= written
 
 
@@ -145,12 +147,20 @@ def test_vocabularies_are_those_of_the_code() -> None:
 
 def test_log_events_are_those_of_the_code() -> None:
     """Each event that the service can log above debug is explained, and no other."""
-    assert _table("docs/operations.md", "event") == set(_logged())
+    assert _table("docs/reference/logs-and-exit-codes.md", "event") == set(_logged())
+
+
+def test_commands_are_those_of_the_code() -> None:
+    """Each command has a row."""
+    table = _table("docs/reference/commands.md", "command")
+    rows = {name.split()[1] for name in table if " " in name}
+    assert rows == set(root.list_commands(click.Context(root)))
 
 
 def test_exit_codes_are_those_of_the_code() -> None:
     """Each code has a row."""
-    rows = re.findall(r"^\| ([0-9]) \|", _text("docs/operations.md"), re.MULTILINE)
+    page = _text("docs/reference/logs-and-exit-codes.md")
+    rows = re.findall(r"^\| ([0-9]) \|", page, re.MULTILINE)
     assert {int(row) for row in rows} == set(ExitCode)
 
 

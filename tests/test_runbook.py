@@ -97,7 +97,9 @@ def test_settings_and_values_exist() -> None:
     # Log events look alike; the page that lists them is held to the code.
     events = {
         name
-        for row in re.findall(r"^\| (`[^|]*`) \|", _page("operations.md"), re.MULTILINE)
+        for row in re.findall(
+            r"^\| (`[^|]*`) \|", _page("reference/logs-and-exit-codes.md"), re.MULTILINE
+        )
         for name in re.findall(r"`([a-z]+\.[a-z_]+)`", row)
     }
     values = _values()
