@@ -146,7 +146,7 @@ def test_pod_of_the_backup_reaches_the_charts_volume() -> None:
 def test_sizing_agrees_with_the_chart() -> None:
     """What the page says that the chart requests and limits is what it does."""
     resources = _values()["resources"]
-    page = _page("installation.md")
+    page = _page("operate/sizing.md")
 
     assert f"the chart requests {resources['requests']['cpu']}:" in page
     memory = resources["requests"]["memory"], resources["limits"]["memory"]
