@@ -86,7 +86,7 @@ def open_tracing(settings: Settings, environ: Mapping[str, str]) -> Tracing | No
             "an OTEL_* variable can't be used (OpenTelemetry's SDK raises"
             f" {type(error).__name__})",
             hint="Check those of the exporter, OTEL_BSP_* and OTEL_SPAN_*;"
-            f" {DOCS_URL}/tracing.md lists them",
+            f" {DOCS_URL}/operate/tracing.md lists them",
         ) from None
 
 

@@ -142,7 +142,7 @@ def test_vocabularies_are_those_of_the_code() -> None:
     """Reasons, changes and causes are listed whole."""
     assert _table("docs/consume/records.md", "reason") == set(DeadLetterReason)
     assert _table("docs/consume/records.md", "change") == set(Change)
-    assert _table("docs/gaps.md", "cause") == set(GapCause)
+    assert _table("docs/evaluate/gaps-and-recovery.md", "cause") == set(GapCause)
 
 
 def test_log_events_are_those_of_the_code() -> None:
@@ -180,7 +180,7 @@ def test_exit_codes_are_those_of_the_code() -> None:
 
 def test_metrics_are_those_of_the_code() -> None:
     """Every metric that is named exists: the page of metrics is made from the code."""
-    named = set(re.findall(r"`(bridge_[a-z_]+)`", _text("docs/operations.md")))
+    named = set(re.findall(r"`(bridge_[a-z_]+)`", _text("docs/operate/monitoring.md")))
     assert named
     assert named <= _table("docs/reference/metrics.md", "metric")
 

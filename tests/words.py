@@ -20,19 +20,12 @@ from pathlib import Path
 
 _ROOT = Path(__file__).parents[1]
 
-# They are replaced by pages in folders.
-_OLD_PAGES = {
-    *("board", "check", "dead-letters", "delivery", "durability", "gaps", "healing"),
-    *("installation", "operations", "order", "runbook", "schema-registry", "security"),
-    *("sizing", "topics", "tracing"),
-}
 # Not checked yet; this list only gets shorter.
 _EXCLUDED = (
     *(f"bridge/{name}/*" for name in ("board", "check", "cli", "consumer", "gaps")),
     *(f"bridge/{name}/*" for name in ("http", "schemas", "settings")),
     "bridge/kafka/topic*.py",
     "benchmarks/*",
-    *(f"docs/{page}.md" for page in _OLD_PAGES),
     "helm/*",
     "tests/*",
 )

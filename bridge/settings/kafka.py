@@ -47,7 +47,8 @@ class KafkaSettings(Section, frozen=True):
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"]
         | None,
         about(
-            f"SASL mechanism, with security protocol SASL_*: see {DOCS_URL}/security.md"
+            "SASL mechanism, with security protocol SASL_*: see"
+            f" {DOCS_URL}/operate/security.md"
         ),
     ] = None
     sasl_username: Annotated[

@@ -389,8 +389,9 @@ class TracingSettings(Section, frozen=True):
     enabled: Annotated[
         bool,
         about(
-            "Make spans and add a traceparent to records; needs the extra tracing. "
-            f"OTEL_* variables set where spans are sent: see {DOCS_URL}/tracing.md",
+            "Make spans and add a traceparent to records; needs the extra tracing."
+            " OTEL_* variables set where spans are sent:"
+            f" see {DOCS_URL}/operate/tracing.md",
             because="it costs more than everything else that is done with an event",
         ),
     ] = False
@@ -507,7 +508,7 @@ class Settings(Section, frozen=True):
     delivery: Annotated[
         Literal["idempotent", "transactional"],
         about(
-            f"What writes to Kafka guarantee: see {DOCS_URL}/delivery.md",
+            f"What writes to Kafka guarantee: see {DOCS_URL}/evaluate/guarantees.md",
             because="a partition without a leader delays only itself in this mode, and "
             "consumers never wait for a bridge that died",
         ),
