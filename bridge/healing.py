@@ -2,7 +2,7 @@
 What heals gaps, wired for all accounts: dryAPI's status endpoint, and its webhooks.
 
 Each account has an intake for what either brings, so that the same rules decide what
-conforms, whoever brings it.
+conforms, whatever its origin.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class HealingTasks:
         Reconcile and take webhooks until cancelled; start it with `nursery.start`.
 
         Args:
-            task_status: Is told once webhooks can come.
+            task_status: Is called once webhooks can come.
 
         Raises:
             ListenError: The webhooks' port can't be opened.

@@ -44,7 +44,7 @@ FORMAT_VERSION = 8
 # partitions.
 SEQUENCE_BITS = 40
 
-# "brdg": `file` and other tools can tell whose database this is.
+# "brdg": `file` and other tools can show whose database this is.
 _APPLICATION_ID = 0x62726467
 
 # Rows are a few hundred bytes to 100 KB. Pages of 8 KiB cost small events what 4 KiB
@@ -239,7 +239,7 @@ class Database:
 
     Raises:
         OutboxDamagedError: The file can't be read.
-        OutboxFormatError: It is no outbox, or one of another version.
+        OutboxFormatError: It isn't an outbox, or one of another version.
         OutboxDirectoryError: The disk has no room, or refuses the file.
     """
 
@@ -307,7 +307,7 @@ class Database:
         # all its pages may stay in memory until its end. SQLite would keep 2 MB of
         # them, and write a page twice: with previews of 20 KB a tenth of the time.
         execute("PRAGMA cache_spill = OFF")
-        # Where a statement can be undone alone, SQLite keeps a journal of it, else in
+        # If single statements can be undone, SQLite keeps a journal of each, else in
         # files of /var/tmp: a quarter of all writes at 1,000 events/s, and none where
         # the root is read-only.
         execute("PRAGMA temp_store = MEMORY")

@@ -128,7 +128,7 @@ class OutboxDirectory:
 
 def open_own(path: Path, flags: int = 0) -> int:
     """
-    Open a file of the outbox for writing; made for this user alone.
+    Open a file of the outbox for writing; only this user can access it.
 
     Raises:
         OutboxDirectoryError: It is a link, which another user may have put there to
@@ -247,7 +247,7 @@ def _unusable(path: Path, error: OSError) -> OutboxDirectoryError:
 
 
 def _file_system_of(path: Path) -> str | None:
-    """Name the type of the file system of a path; None where it can't be told."""
+    """Name the type of the file system of a path; None if it is unknown."""
     resolved = path.resolve()
     best, kind = -1, None
     try:

@@ -1,7 +1,7 @@
 """
 The jobs: which are in flight, which have ended, and whether an event is in order.
 
-An event is judged in the transaction that writes it, whoever brings it: the socket, a
+An event is judged in the transaction that writes it, from any origin: the socket, a
 status answer or a webhook. One row per job is written with its events. Those in flight
 are in memory as well; those that have ended are looked up in SQLite.
 """
@@ -220,7 +220,7 @@ class Jobs:
     def find(self, ce_source: str, request_id: str) -> JobInFlight | None:
         """Return a job; None if it isn't in flight. It costs next to nothing."""
         account = self._accounts.get(ce_source)
-        # One with a lone surrogate, which has no UTF-8, is no job's.
+        # One with a lone surrogate, which has no UTF-8, isn't a job's.
         key = request_id.encode(errors="surrogatepass")
         job = None if account is None else account.jobs.get(key)
         return None if job is None else _in_flight(request_id, job)

@@ -89,7 +89,7 @@ class Outbox:
         retention: For how long it keeps what it no longer needs to send.
 
     Raises:
-        OutboxFormatError: The file is no outbox of this version.
+        OutboxFormatError: The file isn't an outbox of this version.
         OutboxDirectoryError: The file can't be opened.
         OutboxDamagedError: The file is damaged, and so was the one before.
     """

@@ -101,7 +101,7 @@ class Quota:
             self.reason, self._left = min(left.items(), key=lambda item: item[1])
             if self.reason == _LIMIT:
                 self.reason = f"{_LIMIT} is {self._max_bytes}"
-        # What others have of a disk, or a short limit of files, is no use of this one.
+        # What others have of a disk, or a short limit of files, isn't this one's use.
         self._whole = max(self._content_bytes + max(self._left, 0), 1)
         self._measured = self._left
         self._note_use()

@@ -218,7 +218,7 @@ class _Copy:
                 )
             with self._reads():
                 self._copy_rows()
-        # Where not all was read, nobody knows how old the rest was.
+        # Where not all was read, the age of the rest is unknown.
         since_us = None if self.reason else self.oldest_us
         recovered = Recovered(self.lost, since_us, time.time_ns() // 1000)
         value = msgspec.json.encode(recovered).decode()

@@ -28,7 +28,7 @@ __all__ = ["ROW_COLUMNS", "Rows", "checksum", "stored"]
 ROW_COLUMNS = "position, ce_id, envelope, received_at_us, key, value, extra, checksum"
 _insert = ManyRows(f"INSERT INTO rows ({ROW_COLUMNS}) VALUES", columns=8).run
 
-# For any parameter that is no number, text or bytearray `sqlite3` looks for an adapter,
+# For parameters that aren't number, text or bytearray `sqlite3` looks for an adapter,
 # in vain: bytes take 0.5 us for it, None 0.35. A bytearray of this size takes 0.2 with
 # its making, one of 20 KB as long as the bytes.
 _COPIED_UP_TO = 4 * 1024

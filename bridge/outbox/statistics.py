@@ -179,7 +179,7 @@ class OutboxStatistics(msgspec.Struct):
         return max(0.0, time.time() - self.oldest_received_at_us / 1_000_000)
 
     def copied(self) -> OutboxStatistics:
-        """Return what stood at one moment: no commit is counted by halves."""
+        """Return the values of one moment: no commit is counted by halves."""
         with self.lock:
             return msgspec.structs.replace(
                 self,

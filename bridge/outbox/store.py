@@ -145,7 +145,7 @@ class Store:
         self.remembered.forget_recovery()
 
     def heal(self, healing: Healing) -> bool:
-        """Write what dryAPI answered; False if its job was heard of since."""
+        """Write what dryAPI answered; False if its job had events since."""
         if not is_needed(self.jobs, healing):
             self.news["superseded"] += 1
             return False

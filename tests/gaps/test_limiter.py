@@ -350,12 +350,12 @@ def test_an_account_without_a_daily_limit_leaves_no_count() -> None:
     assert len(Calls(spent=spent[-1])(1000, Limits(300, 299))) == 1000
 
 
-# -- The sandbox's limits, and the figures of docs/healing.md -------------------
+# -- The sandbox's limits, and figures of docs/evaluate/gaps-and-recovery.md ------
 
 
 def _rows(head: str) -> list[list[str]]:
     """Give the cells of the table whose head begins so."""
-    page = Path(__file__).parents[2] / "docs" / "healing.md"
+    page = Path(__file__).parents[2] / "docs" / "evaluate" / "gaps-and-recovery.md"
     text = page.read_text(encoding="utf-8")
     (table,) = re.findall(
         rf"^\| {re.escape(head)} \|.*\n\|[- |]+\|\n((?:\|.*\n)+)", text, re.MULTILINE

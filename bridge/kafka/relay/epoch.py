@@ -113,7 +113,7 @@ class Group(msgspec.Struct):
     # What the topic takes as one batch, as far as that is known.
     limit: int | None = None
     # By partition: rows up to this sequence are sent one by one. And how often a row
-    # was refused alone.
+    # was refused by itself.
     singly_until: dict[int, int] = msgspec.field(default_factory=dict)
     tries: dict[tuple[int, int], int] = msgspec.field(default_factory=dict)
 

@@ -1,7 +1,7 @@
 """
 What a topic's delivery knows of Kafka's failing: reported once, and so is its end.
 
-A dozen partitions meet the same outage and try again every few seconds; whoever reads
+A dozen partitions meet the same outage and try again every few seconds; who reads
 the log needs one line.
 """
 

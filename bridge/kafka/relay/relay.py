@@ -87,7 +87,7 @@ class Relay:
         delivery: What the writes promise.
         wire_format: What is written before the values of topics.
         needs: What topics must be like, by name. Others are taken as they are.
-        trace: Is told of each batch, on the Kafka thread.
+        trace: Is called with each batch, on the Kafka thread.
 
     Attributes:
         statistics: What is counted.

@@ -79,7 +79,7 @@ class TopicWatch(msgspec.Struct):
             if isinstance(found, LookedUp):
                 outage.recovered(BESIDE)
             elif isinstance(found, ConfigError):
-                # Files that are being exchanged: whoever follows them reports it.
+                # Files that are being rotated: what follows them reports it.
                 _log.debug("topics.not_seen", error=f"{type(found).__name__}: {found}")
             elif self.statistics.ever_connected:
                 # The partitions' own connections may work, but where nothing is sent
