@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Final, NoReturn
 
@@ -96,7 +95,6 @@ class HealingTasks:
         self._tls = tls
         # Metrics are written in another thread.
         self._now = trio.lowlevel.current_clock().current_time
-        self._clients: list[ApiClient] = []
         self.intakes: list[Intake] = []
         self.limiters: dict[str, LimiterStatistics] = {}
         self._statistics = ReconciliationStatistics(self._sources)
@@ -125,9 +123,7 @@ class HealingTasks:
             ListenError: The webhooks' port can't be opened.
             ConfigError: The files of its certificate can't be used.
         """
-        async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
-            for client in self._clients:
-                await clients.enter_async_context(client)
+        async with trio.open_nursery() as nursery:
             self._ledger.on_closed = self._gap_closed
             for reconciler in set(self._reconcilers.values()):
                 nursery.start_soon(reconciler.run)
@@ -170,7 +166,6 @@ class HealingTasks:
                     timeout_seconds=_CALL_SECONDS,
                     tls=self._tls.current,
                 )
-                self._clients.append(client)
                 statistics = LimiterStatistics(limiter, self._now)
                 self.limiters |= dict.fromkeys(client_ids, statistics)
             accounts = [

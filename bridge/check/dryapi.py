@@ -230,14 +230,14 @@ def add_api(steps: Steps, settings: Settings, tls: _Tls) -> Step[str]:
     async def http(step: Step[str]) -> str:
         client = ApiClient(
             settings.api_url,
-            settings.all_accounts[0].api_token,
+            None,
             timeout_seconds=math.inf,
             tls=lambda: tls.value,
         )
         try:
-            response = await client.request("", max_bytes=_MAX_PAGE_BYTES, token=None)
+            response = await client.request("", max_bytes=_MAX_PAGE_BYTES)
         except ApiError as error:
-            raise ConnectError(f"the response isn't HTTP: {error}") from error
+            raise ConnectError(f"the response isn't HTTP: {error.reason}") from error
         step.detail = f"answers (HTTP {response.status})"
         return response.headers.get("date", "")
 

@@ -23,11 +23,10 @@ import msgspec
 import structlog
 import trio
 
-from bridge.errors import InvalidAnswerError
 from bridge.events.record import Origin, Record
 from bridge.gaps.ledger import ClosedGap, Ledger
 from bridge.gaps.limiter import Limiter, Purpose
-from bridge.gaps.status import Answer, Outcome, StatusAnswer, event_of, without_extras
+from bridge.gaps.status import Answer, Outcome, without_extras
 from bridge.metric import counter, gauge
 from bridge.outbox import Outbox
 from bridge.outbox.values import Healing, JobInFlight
@@ -445,9 +444,7 @@ class Reconciler:
         self._limiter.begin(purpose, trio.current_time())
         # An answer knows nothing of a gap that closes after the question.
         asked_us = max(self._now_us(), account.until_us)
-        answer, reported = _decoded(
-            job.request_id, await self._endpoint.ask(job.request_id)
-        )
+        answer = await self._endpoint.ask(job.request_id)
         now = trio.current_time()
         failed = answer.outcome in {Outcome.FAILED, Outcome.REFUSED}
         self._limiter.end(answer.limits, now, failed=failed)
@@ -455,8 +452,8 @@ class Reconciler:
         self._note_endpoint(account.client_id, answer)
         self._pop()
         fate = _Fate.UNANSWERED
-        if reported is not None:
-            fate = await self._apply(account, job, reported)
+        if answer.outcome is Outcome.ANSWERED:
+            fate = await self._apply(account, job, answer)
         elif answer.outcome is Outcome.NOT_FOUND:
             fate = _Fate.UNKNOWN
         # A limit says nothing of the job: it keeps its place.
@@ -493,14 +490,11 @@ class Reconciler:
         if purpose is Purpose.GAP and fate in {_Fate.UNKNOWN, _Fate.UNANSWERED}:
             self._statistics.unknown[account.client_id] += 1
 
-    async def _apply(
-        self, account: Account, job: JobInFlight, reported: StatusAnswer
-    ) -> _Fate:
+    async def _apply(self, account: Account, job: JobInFlight, answer: Answer) -> _Fate:
         """Write what dryAPI reports, if it is news."""
-        step = _STEPS.get(reported.status, _END)
-        if reported.event is None or step <= _STEPS.get(job.status, 0):
+        event, step = answer.event, _STEPS.get(answer.job_status, _END)
+        if event is None or step <= _STEPS.get(job.status, 0):
             return _Fate.RUNS
-        event = reported.event
         if len(event) > self._max_event_bytes:
             event = without_extras(event)
         record = account.make(event, self._now_us())
@@ -551,14 +545,3 @@ class Reconciler:
             self._failures += 1
             if self._failures == _UNAVAILABLE_AFTER:
                 _log.warning("reconciliation.unavailable", reason=answer.reason)
-
-
-def _decoded(request_id: str, answer: Answer) -> tuple[Answer, StatusAnswer | None]:
-    """Decode an answer; one that is invalid is a failure."""
-    if answer.outcome is not Outcome.ANSWERED:
-        return answer, None
-    try:
-        return answer, event_of(request_id, answer.body)
-    except InvalidAnswerError as error:
-        replace = msgspec.structs.replace
-        return replace(answer, outcome=Outcome.FAILED, reason=str(error)), None

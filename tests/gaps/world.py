@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 import trio
 
 from bridge.events.record import Envelope, Origin, Record
@@ -20,7 +21,7 @@ from bridge.gaps.gap import Gap, GapCause
 from bridge.gaps.ledger import Ledger
 from bridge.gaps.limiter import Limits, Purpose
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
-from bridge.gaps.status import Answer, Outcome
+from bridge.gaps.status import Answer, Outcome, event_of
 from bridge.outbox.values import Healing, JobInFlight, LeftGap, Memory
 from bridge.settings import ReconciliationSettings
 
@@ -154,11 +155,10 @@ def make(client_id: str) -> Callable[[bytes, int], Record]:
 
 
 def answered(status: str, **more: object) -> Answer:
-    """Give the answer that a job has a status."""
+    """Give the answer that a job has a status; `Dryapi` makes an event of the body."""
     data = {"status": status, "progress": 50.0, "preview": None, "result_url": None}
-    return Answer(
-        Outcome.ANSWERED, status=200, body=json.dumps({"data": data | more}).encode()
-    )
+    body = json.dumps({"data": data | more}).encode()
+    return Answer(Outcome.ANSWERED, status=200, event=body)
 
 
 NOT_FOUND = Answer(Outcome.NOT_FOUND, status=404, reason="dryAPI doesn't know the job")
@@ -197,7 +197,11 @@ class Dryapi:
         finally:
             self.now -= 1
         self.before_answer(request_id)
-        return self.answers.get(request_id, self.default)
+        answer = self.answers.get(request_id, self.default)
+        if answer.event is None:
+            return answer
+        job_status, event = event_of(request_id, answer.event)
+        return msgspec.structs.replace(answer, job_status=job_status, event=event)
 
 
 class Pace:
