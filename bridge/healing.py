@@ -21,7 +21,7 @@ from bridge.events.intake import Intake
 from bridge.events.record import Origin, Record
 from bridge.gaps.holding import Holding
 from bridge.gaps.ledger import ClosedGap, Ledger
-from bridge.gaps.limiter import Limiter, LimiterStatistics
+from bridge.gaps.limiter import Limiter
 from bridge.gaps.receiver import Receiver, Recipient, WebhookStatistics
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
 from bridge.gaps.status import StatusClient
@@ -93,10 +93,8 @@ class HealingTasks:
         self._ledger = ledger
         self._sources = sources_of(settings)
         self._tls = tls
-        # Metrics are written in another thread.
-        self._now = trio.lowlevel.current_clock().current_time
         self.intakes: list[Intake] = []
-        self.limiters: dict[str, LimiterStatistics] = {}
+        self.limiters: dict[str, Limiter] = {}
         self._statistics = ReconciliationStatistics(self._sources)
         self._reconcilers: dict[str, Reconciler] = {}
         self._add_reconcilers()
@@ -166,8 +164,7 @@ class HealingTasks:
                     timeout_seconds=_CALL_SECONDS,
                     tls=self._tls.current,
                 )
-                statistics = LimiterStatistics(limiter, self._now)
-                self.limiters |= dict.fromkeys(client_ids, statistics)
+                self.limiters |= dict.fromkeys(client_ids, limiter)
             accounts = [
                 Account(
                     client_id,
@@ -200,7 +197,8 @@ class HealingTasks:
             since_us = max(one.since_us for one in known)
             most = Spent(since_us, max(one.calls for one in known))
         return Limiter(
-            trio.current_time(),
+            # Metrics are written in another thread.
+            trio.lowlevel.current_clock().current_time,
             reserve_percent=self._settings.reconciliation.reserve_percent,
             now_us=lambda: time.time_ns() // 1000,
             spent=most,

@@ -393,7 +393,7 @@ class Reconciler:
         if self._limiter is None:
             return None
         now = trio.current_time()
-        at = self._limiter.possible_at(purpose, now)
+        at = self._limiter.possible_at(purpose)
         if at is not None:
             self._exhausted.discard(purpose)
         elif purpose not in self._exhausted:
@@ -441,13 +441,12 @@ class Reconciler:
         """Ask about the first job of the plan, and note the result."""
         assert self._limiter is not None
         assert self._endpoint is not None
-        self._limiter.begin(purpose, trio.current_time())
+        self._limiter.begin(purpose)
         # An answer knows nothing of a gap that closes after the question.
         asked_us = max(self._now_us(), account.until_us)
         answer = await self._endpoint.ask(job.request_id)
-        now = trio.current_time()
         failed = answer.outcome in {Outcome.FAILED, Outcome.REFUSED}
-        self._limiter.end(answer.limits, now, failed=failed)
+        self._limiter.end(answer.limits, failed=failed)
         self._statistics.requests[account.client_id, answer.outcome] += 1
         self._note_endpoint(account.client_id, answer)
         self._pop()

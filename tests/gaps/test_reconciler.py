@@ -426,7 +426,9 @@ async def test_an_incident_of_the_endpoint_costs_no_minute(
     and let the minute begin again: so it needed up to a minute more after an incident.
     """
     chance = random.Random(1)
-    limiter = Limiter(0.0, reserve_percent=25, now_us=now_us, jitter=chance)
+    limiter = Limiter(
+        trio.current_time, reserve_percent=25, now_us=now_us, jitter=chance
+    )
     world = World(pace=cast("Pace", limiter))
     server = RateLimiter("basic")
 

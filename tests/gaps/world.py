@@ -214,22 +214,24 @@ class Pace:
         self.in_flight = 0
         self._free_at = 0.0
 
-    def possible_at(self, purpose: Purpose, now: float) -> float | None:
+    def possible_at(self, purpose: Purpose) -> float | None:
         """Say when."""
-        return None if self.left[purpose] <= 0 else max(now, self._free_at)
+        return (
+            None if self.left[purpose] <= 0 else max(trio.current_time(), self._free_at)
+        )
 
-    def begin(self, purpose: Purpose, now: float) -> None:
+    def begin(self, purpose: Purpose) -> None:
         """Count a call."""
         assert not self.in_flight
-        assert now >= self._free_at
+        assert trio.current_time() >= self._free_at
         self.left[purpose] -= 1
         self.in_flight += 1
 
-    def end(self, limits: Limits, now: float, *, failed: bool = False) -> None:
+    def end(self, limits: Limits, *, failed: bool = False) -> None:
         """Wait after it, longer after a failure or where a limit says so."""
         self.in_flight -= 1
         wait = self.retry_seconds if failed else limits.retry_after_seconds or 0.0
-        self._free_at = now + max(wait, self.every_seconds)
+        self._free_at = trio.current_time() + max(wait, self.every_seconds)
 
 
 @dataclass
