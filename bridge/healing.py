@@ -24,7 +24,7 @@ from bridge.gaps.ledger import ClosedGap, Ledger
 from bridge.gaps.limiter import Limiter
 from bridge.gaps.receiver import Receiver, Recipient, WebhookStatistics
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
-from bridge.gaps.status import StatusClient
+from bridge.gaps.status import ask
 from bridge.http.client import ApiClient
 from bridge.http.server import Limits, serve
 from bridge.http.tls import ReloadingContext, server_tls
@@ -43,6 +43,10 @@ _CALL_SECONDS: Final = 10.0
 # 128 MiB. So many connections need some 30 MB of memory; dryAPI's senders are few.
 _MAX_BODY_BYTES: Final = 128 * 1024
 _MAX_CONNECTIONS: Final = 1000
+
+# dryAPI waits for ten seconds. Most bodies have some hundred bytes and arrive with the
+# head; the rest of the time is for the disk.
+_PHASE_SECONDS: Final = 5.0
 
 
 class FinishedJobs(msgspec.Struct, frozen=True):
@@ -180,7 +184,7 @@ class HealingTasks:
                 outbox=self._outbox,
                 statistics=self._statistics,
                 limiter=limiter,
-                endpoint=None if client is None else StatusClient(client),
+                ask=None if client is None else partial(ask, client),
                 max_event_bytes=self._settings.limits.event_bytes,
                 keep_jobs_seconds=RETENTION.unfinished_seconds,
             )
@@ -240,7 +244,9 @@ class HealingTasks:
                 listen,
                 setting="webhook.listen",
                 tls=tls,
-                limits=Limits(max_connections=_MAX_CONNECTIONS),
+                limits=Limits(
+                    max_connections=_MAX_CONNECTIONS, phase_seconds=_PHASE_SECONDS
+                ),
             )
         )
 

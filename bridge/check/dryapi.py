@@ -31,7 +31,7 @@ from bridge.errors import (
     SessionError,
 )
 from bridge.gaps.limiter import Limits
-from bridge.gaps.status import Answer, Outcome, StatusClient
+from bridge.gaps.status import Answer, Outcome, ask
 from bridge.http.client import ApiClient, ApiError, Authorizer, date_of
 from bridge.http.streams import address_of
 from bridge.pusher.close_codes import Action, EndedError
@@ -294,7 +294,7 @@ def add_status(
                 tls=lambda: tls.value,
             )
             # A job that doesn't exist: one call of a minute and of a day.
-            answer = await StatusClient(client).ask(str(uuid.uuid4()))
+            answer = await ask(client, str(uuid.uuid4()))
             _describe(answer, step)
 
 

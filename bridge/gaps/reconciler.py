@@ -12,12 +12,12 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from enum import Enum, auto
 from heapq import heapify, heappop, heappush
 from itertools import accumulate
-from typing import Annotated, Final, NoReturn, Protocol
+from typing import Annotated, Final, NoReturn
 
 import msgspec
 import structlog
@@ -111,13 +111,6 @@ class ReconciliationStatistics:
         self.waiting = {(who, purpose): 0 for who in accounts for purpose in Purpose}
 
 
-class StatusEndpoint(Protocol):
-    """The status endpoint: a `StatusClient`, or a test's."""
-
-    async def ask(self, request_id: str) -> Answer:
-        """Ask about one job once."""
-
-
 class _Fate(Enum):
     """What a response says of a job."""
 
@@ -179,7 +172,7 @@ class Reconciler:
         outbox: The jobs in flight; takes the records.
         statistics: Is updated.
         limiter: When calls may be made; None if the endpoint isn't to be asked.
-        endpoint: Is asked; None likewise.
+        ask: Asks about a job, as `status.ask`; None likewise.
         max_event_bytes: Larger events lose the members that only pass through.
         keep_jobs_seconds: When the outbox forgets a job without events.
         now_us: The wall clock, microseconds since the epoch.
@@ -194,7 +187,7 @@ class Reconciler:
         outbox: Outbox,
         statistics: ReconciliationStatistics,
         limiter: Limiter | None,
-        endpoint: StatusEndpoint | None,
+        ask: Callable[[str], Awaitable[Answer]] | None,
         max_event_bytes: int,
         keep_jobs_seconds: float,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -204,7 +197,7 @@ class Reconciler:
         self._outbox = outbox
         self._statistics = statistics
         self._limiter = limiter
-        self._endpoint = endpoint
+        self._ask_endpoint = ask
         self._max_event_bytes = max_event_bytes
         self._now_us = now_us
         self._listen_seconds = (
@@ -440,11 +433,11 @@ class Reconciler:
     async def _ask(self, purpose: Purpose, account: Account, job: JobInFlight) -> None:
         """Ask about the first job of the plan, and note the result."""
         assert self._limiter is not None
-        assert self._endpoint is not None
+        assert self._ask_endpoint is not None
         self._limiter.begin(purpose)
         # An answer knows nothing of a gap that closes after the question.
         asked_us = max(self._now_us(), account.until_us)
-        answer = await self._endpoint.ask(job.request_id)
+        answer = await self._ask_endpoint(job.request_id)
         failed = answer.outcome in {Outcome.FAILED, Outcome.REFUSED}
         self._limiter.end(answer.limits, failed=failed)
         self._statistics.requests[account.client_id, answer.outcome] += 1

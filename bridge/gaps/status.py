@@ -20,7 +20,7 @@ from bridge.gaps.webhook import MEMBERS, TEXT, decoded
 from bridge.http.client import ApiClient, ApiError, Response, TokenError
 
 
-__all__ = ["Answer", "Outcome", "StatusClient", "event_of", "without_extras"]
+__all__ = ["Answer", "Outcome", "ask", "event_of", "without_extras"]
 
 _PATH: Final = "api/v1/client/request-status/"
 
@@ -94,26 +94,24 @@ _OUTCOMES: Final = {
 }
 
 
-class StatusClient:
-    """`GET {api}/api/v1/client/request-status/{id}` with the client of an account."""
+async def ask(client: ApiClient, request_id: str) -> Answer:
+    """
+    Ask about one job once, `GET {api}/api/v1/client/request-status/{request_id}`.
 
-    def __init__(self, client: ApiClient) -> None:
-        self._client = client
-
-    async def ask(self, request_id: str) -> Answer:
-        """Ask about one job once; all failures are answers, too."""
-        if request_id in _DOT_SEGMENTS:
-            return Answer(
-                Outcome.NOT_FOUND, reason="no URL can carry this job's request_id"
-            )
-        path = f"{_PATH}{quote(request_id, safe='')}"
-        try:
-            response = await self._client.request(path, max_bytes=_MAX_BODY_BYTES)
-        except TokenError as error:
-            return Answer(Outcome.REFUSED, reason=str(error))
-        except ApiError as error:
-            return Answer(Outcome.FAILED, reason=str(error))
-        return _judged(request_id, response)
+    All failures are answers, too.
+    """
+    if request_id in _DOT_SEGMENTS:
+        return Answer(
+            Outcome.NOT_FOUND, reason="no URL can carry this job's request_id"
+        )
+    path = f"{_PATH}{quote(request_id, safe='')}"
+    try:
+        response = await client.request(path, max_bytes=_MAX_BODY_BYTES)
+    except TokenError as error:
+        return Answer(Outcome.REFUSED, reason=str(error))
+    except ApiError as error:
+        return Answer(Outcome.FAILED, reason=str(error))
+    return _judged(request_id, response)
 
 
 def _judged(request_id: str, response: Response) -> Answer:

@@ -79,8 +79,8 @@ class Outcome(StrEnum):
     """It could not be written in time: dryAPI repeats it."""
 
     TOO_LARGE = "too_large", 413
-    TOO_SLOW = "too_slow", 408
     BROKEN_OFF = "broken_off", 400
+    """Its sender hung up, or took so long that the port ended the request."""
 
     # The signature and the timestamp: one is missing, is repeated (also with the other
     # prefix), or can't be read.

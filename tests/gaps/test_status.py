@@ -21,7 +21,7 @@ from bridge.gaps.limiter import Limits
 from bridge.gaps.status import (
     Answer,
     Outcome,
-    StatusClient,
+    ask,
     event_of,
     without_extras,
 )
@@ -48,7 +48,7 @@ BODY = json.dumps({"data": DONE}).encode()
 
 async def _asked(server: Server, token: Secret | None = None) -> Answer:
     """Ask it once; no answer shows what must not be seen."""
-    answer = await StatusClient(server.client(token)).ask("job-1")
+    answer = await ask(server.client(token), "job-1")
     assert TOKEN not in repr(answer)
     assert "hidden" not in answer.reason
     return answer
@@ -62,7 +62,7 @@ async def test_a_request_is_as_dryapi_documents_it(nursery: trio.Nursery) -> Non
     server = await Server(response(200, BODY)).start(nursery)
     server.url += "/prefix/"
     request_id = "123e4567-e89b-12d3-a456-426614174000"
-    answer = await StatusClient(server.client()).ask(request_id)
+    answer = await ask(server.client(), request_id)
     job_status, event = event_of(request_id, BODY)
     assert answer == Answer(Outcome.ANSWERED, Limits(), 200, job_status, event)
     line, *fields = server.requests[0].decode().lower().strip().split("\r\n")
@@ -91,12 +91,12 @@ async def test_an_id_is_one_segment_of_the_path(nursery: trio.Nursery) -> None:
         "x" * 256: b"x" * 256,
     }
     server = await Server(response(200, BODY)).start(nursery)
-    client = StatusClient(server.client())
+    client = server.client()
     for request_id in segments:
-        await client.ask(request_id)
+        await ask(client, request_id)
     for request_id in (".", "..", ""):
         # Percent-encoded it would still be a step in the path.
-        assert (await client.ask(request_id)).outcome is Outcome.NOT_FOUND
+        assert (await ask(client, request_id)).outcome is Outcome.NOT_FOUND
     paths = [request.split(b" ")[1] for request in server.requests]
     assert paths == [PATH + segment for segment in segments.values()]
 
@@ -191,9 +191,9 @@ async def test_a_slow_response_is_a_failure(nursery: trio.Nursery) -> None:
         partial(trio.serve_tcp, drip, 0, host="127.0.0.1")
     )
     url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
-    client = StatusClient(ApiClient(url, Secret(TOKEN), timeout_seconds=0.3))
+    client = ApiClient(url, Secret(TOKEN), timeout_seconds=0.3)
     with trio.fail_after(5):
-        answer = await client.ask("job-1")
+        answer = await ask(client, "job-1")
     assert (answer.outcome, answer.status) == (Outcome.FAILED, None)
     assert "within 0.3 s" in answer.reason
 
@@ -203,7 +203,7 @@ async def test_no_connection_is_a_failure() -> None:
     (port,) = free_ports(1)
     url = f"http://user:word@127.0.0.1:{port}"
     api = ApiClient(url, Secret(TOKEN), timeout_seconds=10)
-    answer = await StatusClient(api).ask("job-1")
+    answer = await ask(api, "job-1")
     assert answer.outcome is Outcome.FAILED
     assert f"http://127.0.0.1:{port}/api/v1" in answer.reason
     assert "word" not in answer.reason

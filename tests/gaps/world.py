@@ -280,7 +280,7 @@ class World:
             outbox=cast("Any", self.outbox),
             statistics=self.statistics,
             limiter=cast("Any", self.pace) if is_asked else None,
-            endpoint=self.dryapi if is_asked else None,
+            ask=self.dryapi.ask if is_asked else None,
             max_event_bytes=MAX_EVENT_BYTES,
             keep_jobs_seconds=KEEP_JOBS_SECONDS,
             now_us=now_us,
