@@ -38,7 +38,7 @@ __all__ = [
     "wal_bytes",
 ]
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 
 # 2**40 records a partition: 30 years at 1,000 a second; 23 bits are left for
 # partitions.
@@ -119,6 +119,7 @@ CREATE TABLE acknowledged (
     size_bytes INTEGER NOT NULL,
     PRIMARY KEY (partition, first_sequence)
 ) WITHOUT ROWID;
+CREATE INDEX acknowledged_by_age ON acknowledged (acknowledged_at_us);
 -- covered_us: what was sent to the account before it had arrived and was written.
 -- The others: how often it has asked the status endpoint since its day began.
 CREATE TABLE accounts (
