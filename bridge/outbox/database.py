@@ -66,7 +66,7 @@ _BUSY_SECONDS = 5.0
 _ROWS_A_STATEMENT = (512, 128, 32, 8, 1)
 
 _TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 -- What thousands of rows share.
 CREATE TABLE envelopes (
     id INTEGER PRIMARY KEY,
@@ -75,13 +75,13 @@ CREATE TABLE envelopes (
     origin TEXT NOT NULL,
     content_type TEXT NOT NULL,
     kind TEXT NOT NULL
-);
+) STRICT;
 -- How many partitions a topic had when Kafka was reached last, and its id there.
 CREATE TABLE topics (
     name TEXT PRIMARY KEY,
     partitions INTEGER NOT NULL,
     topic_id TEXT
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 -- acknowledged_sequence: rows up to it are in Kafka, as far as `acknowledged` doesn't
 -- say more.
 -- last_sequence: no sequence at or below it may be given to a new row.
@@ -97,7 +97,7 @@ CREATE TABLE partitions (
     holes INTEGER NOT NULL DEFAULT 0,
     floor_offset INTEGER,
     resent_sequence INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 CREATE TABLE rows (
     position INTEGER PRIMARY KEY,
     ce_id TEXT NOT NULL,
@@ -118,7 +118,7 @@ CREATE TABLE acknowledged (
     acknowledged_at_us INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL,
     PRIMARY KEY (partition, first_sequence)
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 CREATE INDEX acknowledged_by_age ON acknowledged (acknowledged_at_us);
 -- covered_us: what was sent to the account before it had arrived and was written.
 -- The others: how often it has asked the status endpoint since its day began.
@@ -128,7 +128,7 @@ CREATE TABLE accounts (
     covered_us INTEGER,
     quota_since_us INTEGER,
     quota_used INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 -- Jobs whose end was not received. `partition`: of the topic of its events, where it
 -- stays though partitions are added.
 CREATE TABLE jobs (
@@ -140,18 +140,18 @@ CREATE TABLE jobs (
     last_seen_us INTEGER NOT NULL,
     fingerprint INTEGER NOT NULL,
     partition INTEGER NOT NULL
-);
+) STRICT;
 -- Jobs that have ended, and webhooks that were taken: digests, numbered without a hole.
 CREATE TABLE ended (
     id INTEGER PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE,
     at_us INTEGER NOT NULL
-);
+) STRICT;
 CREATE TABLE deliveries (
     id INTEGER PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE,
     at_us INTEGER NOT NULL
-);
+) STRICT;
 -- Webhooks that are held for the socket's own event; `record` is all of a `Record`.
 CREATE TABLE held (
     place INTEGER PRIMARY KEY,
@@ -159,7 +159,7 @@ CREATE TABLE held (
     ended_us INTEGER,
     record BLOB NOT NULL,
     checksum INTEGER NOT NULL
-);
+) STRICT;
 CREATE INDEX held_by_due ON held (due_us);
 -- Gaps that were opened and not closed, or of which not all is known yet: the values
 -- of their records, and how many of their jobs were healed by what.
@@ -169,9 +169,9 @@ CREATE TABLE gaps (
     value BLOB NOT NULL,
     healed_by_status_endpoint INTEGER NOT NULL DEFAULT 0,
     healed_by_webhook INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 -- Dead letters whose events became rows here: some 30 bytes each, kept for good.
-CREATE TABLE replayed (ce_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE replayed (ce_id TEXT PRIMARY KEY) WITHOUT ROWID, STRICT;
 """
 
 # No room, no writing, no memory, no handles, or a person's shell that holds a lock: the
