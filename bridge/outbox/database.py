@@ -65,6 +65,7 @@ _BUSY_SECONDS = 5.0
 # and may wait a switch interval for it, so rows are written by the hundred.
 _ROWS_A_STATEMENT = (512, 128, 32, 8, 1)
 
+# Strict types where no checksum shows what a disk has changed.
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 -- What thousands of rows share.
@@ -159,7 +160,7 @@ CREATE TABLE held (
     ended_us INTEGER,
     record BLOB NOT NULL,
     checksum INTEGER NOT NULL
-) STRICT;
+);
 CREATE INDEX held_by_due ON held (due_us);
 -- Gaps that were opened and not closed, or of which not all is known yet: the values
 -- of their records, and how many of their jobs were healed by what.

@@ -1,5 +1,5 @@
 """
-How much the outbox may still take: of its limit, of the disk, of a file's length.
+How much the outbox may still take: of its limit and of the disk.
 
 Acknowledging and trimming are never refused here: they are what makes room, and for
 them and for the WAL something is always left.
@@ -8,20 +8,22 @@ them and for the WAL something is always left.
 from __future__ import annotations
 
 import os
-import resource
-import sys
+import time
 from contextlib import suppress
 from pathlib import Path
+
+import structlog
 
 from bridge.errors import OutboxFullError
 from bridge.outbox.database import Database, wal_bytes
 
 
-__all__ = ["Quota", "reserve_bytes"]
+__all__ = ["EVENTS_UP_TO", "Quota", "reserve_bytes"]
+
+_log = structlog.get_logger("bridge.outbox")
 
 _LIMIT = "outbox.max_bytes"
 _DISK = "the disk has no room"
-_FILE = "no file of this process may be longer (RLIMIT_FSIZE)"
 
 # A row of just over a page takes two, and one of 200 bytes a little more than itself:
 # twice its weight is never too little.
@@ -31,6 +33,10 @@ _PAGES_A_ROW = 2
 # smaller share.
 _DISK_RESERVE_BYTES = 16 * 2**20
 _DISK_SHARE = 8
+
+# From this use on only the last events of jobs have room: 2 MiB of the buffer, 5,000 of
+# them.
+EVENTS_UP_TO = 7 / 8
 
 # The last part is for gap records only, 64 MiB of the usual 8 GiB.
 _GAPS_SHARE = 128
@@ -49,6 +55,10 @@ _LEAST_STEP_BYTES = 64 * 1024
 _CLOSE = 3 / 4
 _CLOSE_SHARE = 32
 
+# A full outbox at which rows come and go is reported once: it is full no more when it
+# has refused nothing for so long.
+_CALM_SECONDS = 3.0
+
 
 class Quota:
     """What may still be written, counted down with each commit."""
@@ -63,9 +73,12 @@ class Quota:
         # What database and WAL take on the disk, and what one transaction may write.
         self.used_bytes = 0
         self.step_bytes = _LEAST_STEP_BYTES
-        # How much is used, from 0 to 1, and what bounds it; any thread may read them.
+        # How much is used, from 0 to 1, and what bounds it; whether something was
+        # refused lately. Any thread may read them.
         self.use = 0.0
         self.reason = ""
+        self.is_full = False
+        self._refused_at = 0.0
         self.measure()
 
     def has_room(self, weight: int) -> bool:
@@ -74,6 +87,13 @@ class Quota:
             return True
         self.measure()
         return self._fits(weight)
+
+    def refuse(self, reason: str) -> None:
+        """Note that something can't be written."""
+        self._refused_at = time.monotonic()
+        if not self.is_full:
+            self.is_full = True
+            _log.error("outbox.full", path=str(self._database.path), reason=reason)
 
     def spend(self, weight: int) -> None:
         """Count what was written."""
@@ -101,10 +121,16 @@ class Quota:
             self.reason, self._left = min(left.items(), key=lambda item: item[1])
             if self.reason == _LIMIT:
                 self.reason = f"{_LIMIT} is {self._max_bytes}"
-        # What others have of a disk, or a short limit of files, is no use of this one.
+        # What others have of a disk is no use of this one.
         self._whole = max(self._content_bytes + max(self._left, 0), 1)
         self._measured = self._left
         self._note_use()
+        # Events have no room by then: see `Buffer`.
+        if self.use > EVENTS_UP_TO:
+            self.refuse(self.reason)
+        elif self.is_full and time.monotonic() - self._refused_at > _CALM_SECONDS:
+            self.is_full = False
+            _log.info("outbox.has_room", path=str(self._database.path))
 
     def _fits(self, weight: int) -> bool:
         return self._left - _PAGES_A_ROW * weight >= self._whole // _GAPS_SHARE
@@ -130,13 +156,8 @@ class Quota:
         # is enough.
         for_wal = free - owed - reserve // 2
         by_disk = min(for_wal, (free - owed - reserve + pages.free_bytes) // 2)
-        longest = _longest_file_bytes()
-        self._share(min(for_wal, longest) // _STEPS)
-        return {
-            _LIMIT: pages.free_bytes + max(growth, 0),
-            _DISK: by_disk,
-            _FILE: longest - longest // _DISK_SHARE - self._content_bytes,
-        }
+        self._share(for_wal // _STEPS)
+        return {_LIMIT: pages.free_bytes + max(growth, 0), _DISK: by_disk}
 
     def _share(self, step_bytes: int) -> None:
         """Keep transactions and the WAL as small as a short disk needs them."""
@@ -151,12 +172,6 @@ class Quota:
 def reserve_bytes(total: int) -> int:
     """Return how much of a disk of a size is kept free of records."""
     return min(_DISK_RESERVE_BYTES, total // _DISK_SHARE)
-
-
-def _longest_file_bytes() -> int:
-    """Return how long this process may make a file (setrlimit(2), `ulimit -f`)."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _size(path: Path) -> int:

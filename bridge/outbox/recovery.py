@@ -51,8 +51,7 @@ _ROWS_A_STEP = 500
 # holds some 20 rows. Where so many fail (0.2 s), a whole branch is gone.
 _TRIES = 20_000
 
-# What is copied beside rows. Their columns have strict types: SQLite has no checksums,
-# and what has another type by now isn't believed.
+# What is copied beside rows. What has another type by now isn't believed.
 _TABLES = (
     *("topics", "accounts", "jobs", "ended", "deliveries", "held", "gaps"),
     "replayed",
