@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import msgspec
-
 from bridge.errors import (
     OutboxDamagedError,
     OutboxDirectoryError,
@@ -32,7 +30,6 @@ __all__ = [
     "SEQUENCE_BITS",
     "Database",
     "ManyRows",
-    "Pages",
     "check_format",
     "translated",
     "wal_bytes",
@@ -43,6 +40,9 @@ FORMAT_VERSION = 9
 # 2**40 records a partition: 30 years at 1,000 a second; 23 bits are left for
 # partitions.
 SEQUENCE_BITS = 40
+
+# STRICT tables.
+_LEAST_SQLITE = (3, 37)
 
 # "brdg": `file` and other tools can tell whose database this is.
 _APPLICATION_ID = 0x62726467
@@ -204,13 +204,6 @@ _DAMAGES = frozenset(
 )
 
 
-class Pages(msgspec.Struct, frozen=True):
-    """What the database takes, once its WAL is emptied into it; and what is free."""
-
-    total_bytes: int
-    free_bytes: int
-
-
 class ManyRows:
     """One INSERT for any number of rows, all their columns one after the other."""
 
@@ -246,6 +239,11 @@ class Database:
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
+        if sqlite3.sqlite_version_info < _LEAST_SQLITE:
+            raise OutboxDirectoryError(
+                f"outbox.dir: SQLite {sqlite3.sqlite_version} is too old",
+                hint="Use a Python whose SQLite is 3.37 or later (November 2021)",
+            )
         self.path = path
         self._is_synced = False
         self.reload: Callable[[], None] = lambda: None
@@ -365,13 +363,14 @@ class Database:
         pages = max(size_bytes // self._page_bytes, 1)
         self.connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
-    def pages(self) -> Pages:
-        """Return how many bytes the database's pages take."""
-        total, free = (
-            int(self.connection.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_count", "freelist_count")
-        )
-        return Pages(total * self._page_bytes, free * self._page_bytes)
+    def size_bytes(self) -> tuple[int, int]:
+        """Return what the pages take once the WAL is emptied, and the free of them."""
+        with self.errors():
+            total, free = (
+                int(self.connection.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count")
+            )
+        return total * self._page_bytes, free * self._page_bytes
 
 
 def wal_bytes(max_bytes: int) -> int:

@@ -16,7 +16,6 @@ from itertools import groupby, islice
 from typing import TypeVar
 
 import structlog
-from msgspec import structs
 
 from bridge.errors import OutboxDamagedError, OutboxFullError
 from bridge.events.record import Record, StoredRecord
@@ -111,7 +110,7 @@ class Outbox:
         self.id = self._database.outbox_id
         self._store = Store(self._database, retention, self.statistics, refuse_late)
         with self._database.errors():
-            self.memory: Memory = self._store.remembered.read()
+            self.memory: Memory = self._store.memory()
         self._quota = Quota(self._database, settings.max_bytes)
         self._buffer = Buffer(
             settings.buffer_bytes,
@@ -127,11 +126,8 @@ class Outbox:
         # Whether nothing at all could be written lately, no acknowledgement either.
         self.is_stuck = False
         self._look()
-        if (lost := self._store.remembered.recovered) is not None:
-            self.statistics.lost_rows = lost.rows
-            since_us, until_us = lost.since_us, lost.until_us
-            damage = Loss(0, "outbox_damaged", None, since_us, until_us, lost.rows)
-            self.memory = structs.replace(self.memory, damage=damage)
+        if self.memory.damage is not None:
+            self.statistics.lost_rows = self.memory.damage.records
 
     @property
     def jobs(self) -> Jobs:
@@ -169,11 +165,11 @@ class Outbox:
 
     def prove(self, covered_us: Mapping[str, int]) -> None:
         """Store up to when all of accounts has arrived, as of what was offered."""
-        self._ask(lambda store: store.remembered.prove(covered_us))
+        self._ask(lambda store: store.prove(covered_us))
 
     def spend(self, spent: Mapping[str, Spent]) -> None:
         """Store what accounts have asked of the status endpoint, by `ce_source`."""
-        self._ask(lambda store: store.remembered.spend(spent))
+        self._ask(lambda store: store.spend(spent))
 
     def heal(self, healing: Healing) -> Future[bool]:
         """Write what dryAPI answered; False if the job had an event since."""
@@ -469,7 +465,7 @@ class Outbox:
                 self.commit()
             if not (self._buffer or self._kept):
                 with suppress(OutboxFullError), self._store.transaction():
-                    self._store.remembered.note_stop()
+                    self._store.note_stop()
         finally:
             # The next start reports it in its gap: nothing proved behind it is stored.
             dropped = self._buffer.close()
