@@ -421,62 +421,41 @@ async def _run(epoch: Epoch, delivery: Delivery) -> None:
     """Send until something ends the epoch, or draining is done."""
     group = epoch.group
     sending = asyncio.create_task(delivery.send(epoch))
-    led = asyncio.create_task(_until_led(epoch))
-    changed = group.watch.until_changed(epoch.facts)
-    reasons = {
-        led: "a partition has a leader again",
-        asyncio.create_task(changed): "the topic has changed",
-        asyncio.create_task(_until_renewed(epoch)): "the password has changed",
-    }
-    tasks = {sending, *reasons}
+    over = asyncio.create_task(_until_over(epoch))
+    tasks = {sending, over}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task, reason in reasons.items():
-            if task.done():
-                epoch.end(EpochEndedError(reason))
-        if epoch.ended_by is not None and not sending.done():
+        if over.done():
+            epoch.end(over.result())
             await asyncio.wait({sending}, timeout=_ANSWERS_SECONDS)
             if not sending.done():
-                raise epoch.ended_by
+                raise over.result()
         await sending
         # All others are drained: what has no leader may get one in time.
         if any(
             state.waiting and state.partition in epoch.missing
             for state in group.outbox.states(group.topic)
         ):
-            await led
-            raise EpochEndedError(reasons[led])
+            raise await over
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
 
-async def _until_led(epoch: Epoch) -> None:
-    """Wait until a partition has a leader that had none."""
-    group = epoch.group
-    if not epoch.missing:
-        # No deadline: ends with the epoch.
-        await asyncio.Event().wait()
+async def _until_over(epoch: Epoch) -> EpochEndedError:
+    """Wait until the log has to be looked at again, though nothing has failed."""
+    watch, settings = epoch.group.watch, epoch.group.settings
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        try:
-            async with open_log(group.settings, group.topic) as log:
-                while not log.leaders().keys() & epoch.missing:
-                    await asyncio.sleep(_LOOK_SECONDS)
-                    await log.look_again()
-                return
-        except (ConfigError, KafkaError) as error:
-            # Sending reports what doesn't work.
-            _log.debug("leaders.not_seen", error=repr(error))
-
-
-async def _until_renewed(epoch: Epoch) -> None:
-    """Wait for another password: a client of aiokafka keeps its own for life."""
-    # No event: a file is looked at.
-    while _password(epoch.group.settings) == epoch.password:  # noqa: ASYNC110
-        await asyncio.sleep(_LOOK_SECONDS)
-    _log.info("credentials.renewed", what="password")
+        # A client of aiokafka keeps its password for life.
+        if _password(settings) != epoch.password:
+            _log.info("credentials.renewed", what="password")
+            return EpochEndedError("the password has changed")
+        if epoch.missing:
+            await watch.look()
+        if reason := watch.news(epoch.facts, epoch.missing):
+            return EpochEndedError(reason)
 
 
 def _password(settings: KafkaSettings) -> str | None:
