@@ -387,10 +387,6 @@ class Outbox:
         """Return how many rows of each topic wait, as of the last commit."""
         return self._store.partitions.waiting
 
-    def partition_count(self, topic: str) -> int:
-        """Return how many partitions a topic had when it was opened last; 0: never."""
-        return self._store.partitions.count(topic)
-
     def states(self, topic: str) -> list[PartitionState]:
         """Return what is known of a topic's partitions, acknowledgements included."""
         with self._store.transaction():

@@ -117,6 +117,11 @@ class Group(msgspec.Struct):
     singly_until: dict[int, int] = msgspec.field(default_factory=dict)
     tries: dict[tuple[int, int], int] = msgspec.field(default_factory=dict)
 
+    @property
+    def has_started(self) -> bool:
+        """Whether Kafka has worked for the first topic, which stands for all."""
+        return next(iter(self.groups.values())).outage.has_worked
+
     def next_rows(self, queue: PartitionQueue) -> list[StoredRecord]:
         """Return what the next batch of a partition is made of."""
         is_single = queue.cursor < self.singly_until.get(queue.key[1], 0)
@@ -299,7 +304,7 @@ async def serve(
             group.queues = {}
             await delivery.close()
         group.statistics.producer_recycles += 1
-        if group.is_draining.is_set() and not group.statistics.ever_connected:
+        if group.is_draining.is_set() and not group.has_started:
             return
         if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
             short = min(short, 1)
@@ -333,13 +338,12 @@ async def _open(
     prefix = b""
     if group.wire_format is not None:
         prefix = await group.wire_format.prefix(topic)
-    before = outbox.partition_count(topic)
     known = {state.partition: state for state in outbox.states(topic)}
     # The producer first: it shows whether this user may write as configured, and a
     # transactional one fences whatever wrote before.
     password = _password(group.settings)
     await delivery.open()
-    _report_partitions(group, facts, before, known)
+    _report_partitions(group, facts, known)
     outbox.open_topic(topic, facts.partitions, facts.topic_id)
     states = {state.partition: state for state in outbox.states(topic)}
     async with open_log(group.settings, topic) as log:
@@ -390,18 +394,18 @@ async def _open(
 
 
 def _report_partitions(
-    group: Group, facts: TopicFacts, before: int, known: Mapping[int, PartitionState]
+    group: Group, facts: TopicFacts, known: Mapping[int, PartitionState]
 ) -> None:
     """Log what has changed about a topic since it was opened last."""
     former = next((state.topic_id for state in known.values()), None)
     if None not in {former, facts.topic_id} and former != facts.topic_id:
         _log.warning("topic.recreated", topic=facts.name)
-    elif 0 < before < facts.partitions:
+    elif 0 < len(known) < facts.partitions:
         _log.warning(
             "topic.partitions_added",
             topic=facts.name,
             partitions=facts.partitions,
-            before=before,
+            before=len(known),
         )
     for number, state in known.items():
         if number < facts.partitions:

@@ -80,7 +80,7 @@ class TopicWatch(msgspec.Struct):
             elif isinstance(found, ConfigError):
                 # Files that are being exchanged: whoever follows them reports it.
                 _log.debug("topics.not_seen", error=f"{type(found).__name__}: {found}")
-            elif self.statistics.ever_connected:
+            elif outage.has_worked:
                 # The partitions' own connections may work, but where nothing is sent
                 # nothing else would notice. Before the first, opening reports it.
                 is_refused = isinstance(found, KafkaRefusedError)
