@@ -120,7 +120,7 @@ class Quota:
             left, self.reason = by_limit, f"outbox.max_bytes is {self._max_bytes}"
             if by_disk < by_limit:
                 left, self.reason = by_disk, "the disk has no room"
-        # What others have of a disk is no use of this one.
+        # What others have of a disk isn't this one's use.
         self._whole = max(self._content_bytes + max(left, 0), 1)
         self._left = self._measured = left
         # Events have no room by then: see `Buffer`.
