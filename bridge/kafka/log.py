@@ -143,11 +143,6 @@ class Log:
             for number in led
         }
 
-    async def look_again(self) -> None:
-        """Ask again who leads partitions."""
-        async with asyncio.timeout(self._patience_seconds):
-            await self.client.force_metadata_update()
-
     async def ask(
         self, numbers: Iterable[int], moment: int, **choices: Any
     ) -> dict[int, int]:

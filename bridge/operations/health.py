@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from bridge.gaps.limiter import LimiterStatistics
+from bridge.gaps.limiter import Limiter
 from bridge.gaps.receiver import WebhookStatistics
 from bridge.http.hosts import HostCheck
 from bridge.kafka.relay.statistics import LOOP_LAG, RelayStatistics
@@ -111,7 +111,7 @@ class Sources(msgspec.Struct, frozen=True):
     outbox: OutboxStatistics
     relay: RelayStatistics
     loop: LoopHeartbeat
-    limiters: Mapping[str, LimiterStatistics]
+    limiters: Mapping[str, Limiter]
     webhooks: WebhookStatistics | None
     others: Sequence[object] = ()
 

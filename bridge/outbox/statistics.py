@@ -157,8 +157,6 @@ class OutboxStatistics(msgspec.Struct):
     full: Annotated[
         bool, gauge("bridge_outbox_full", "Whether the outbox refuses records (1).")
     ] = False
-    # `time.monotonic` of the last commit that emptied the buffer, 0 for none.
-    committed_at: float = 0.0
     # Held while a commit is counted.
     lock: Lock = msgspec.field(default_factory=Lock)
 

@@ -299,7 +299,7 @@ class Relay:
         # time is.
         waited_seconds = time.monotonic() - begun
         is_over = waited_seconds >= self._settings.start_timeout_seconds
-        return not (self.statistics.ever_connected and is_over)
+        return not (self._groups[self._topics[0]].has_started and is_over)
 
     def _begin_draining(self) -> None:
         self._draining.set()
