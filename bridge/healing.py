@@ -106,7 +106,7 @@ class HealingTasks:
             outbox,
             ledger,
             {source: client_id for client_id, source in self._sources.items()},
-            hold_seconds=settings.webhook.grace_period_seconds,
+            grace_period_seconds=settings.webhook.grace_period_seconds,
         )
         self._receiver = None if settings.webhook.listen is None else self._receive()
         finished = FinishedJobs(outbox.jobs.finished, self._sources)

@@ -135,4 +135,4 @@ async def test_the_least_rights_are_enough_and_one_taken_away_is_told(
     events = ("partition.failed", "transaction.failed", "kafka.unavailable")
     lines = [line for event in events for line in bridge.logged(event)]
     assert any(grant in line["error"] for line in lines)
-    assert bridge.logged("kafka.works_again")
+    assert bridge.logged("kafka.recovered")

@@ -148,7 +148,7 @@ def _gaps() -> GapStatistics:
     gaps.gaps[_ID, "overflow"] = 2
     gaps.healed |= {(_ID, "status-endpoint"): 4, (_ID, "webhook"): 3}
     gaps.open, gaps.seconds = {_ID: 1}, {_ID: 7.25}
-    gaps.settled, gaps.unknown = {_ID: 1}, {_ID: 1}
+    gaps.resolved, gaps.unknown = {_ID: 1}, {_ID: 1}
     return gaps
 
 

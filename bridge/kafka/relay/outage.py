@@ -89,7 +89,7 @@ class Outage:
         if self._owes_end and not self._failing:
             self._owes_end = False
             seconds = round(now - self._begun_at, 1)
-            _log.info("kafka.works_again", topic=self._topic, after_seconds=seconds)
+            _log.info("kafka.recovered", topic=self._topic, after_seconds=seconds)
 
     def recovered(self, who: _Who) -> None:
         """Note that nothing of a partition waits: what failed was in the log."""
