@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -170,7 +171,10 @@ class _Bridge:
         self.receiving = Receiving(outbox, grace_period_seconds=grace_period_seconds)
         # From before the end that the webhooks below name.
         ledger = self.receiving.books.ledger
-        ledger.open(CLIENT_ID, GapCause.DISCONNECTED, NOW_US - 1)
+        now_us = time.time_ns() // 1000
+        ledger.open(CLIENT_ID, GapCause.DISCONNECTED, now_us)
+        # The ledger's clock stands still: at a moment after all of the test.
+        self.receiving.books.now_us = now_us + 3_600_000_000
         self.released = self.receiving.holding.released
         self._outbox = outbox
         self._log = log
@@ -258,7 +262,8 @@ async def test_job_that_began_and_ended_in_a_gap_is_known(tmp_path: Path) -> Non
     """Both of its webhooks are written, in order; the end heals the gap."""
     async with _bridge(tmp_path) as bridge:
         await bridge.post("job.processing", processing())
-        await bridge.post("job.completed", completed())
+        ended = datetime.now(UTC).isoformat()
+        await bridge.post("job.completed", completed(completed_at=ended))
         await bridge.released_are(2)
         assert bridge.rows() == [
             ("job-1", "processing", "webhook"),
