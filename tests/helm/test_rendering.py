@@ -205,7 +205,8 @@ def _another(setting: Setting) -> Any:
         return f"{default or 'https://somewhere'}/changed"
     if isinstance(default, int | float):
         return default + (1 if setting.kind is Kind.INTEGER else 0.25)
-    return f"{default or ''}changed"
+    # A region's name has a hyphen.
+    return f"{default or ''}changed-1"
 
 
 def _put(values: dict[str, Any], path: str, value: Any) -> None:
