@@ -202,7 +202,7 @@ $(KUBERNETES_VALIDATE): WHEEL := kubernetes-validate==$(KUBERNETES_VALIDATE_VERS
 steady: $(STAMP) ## watch the bridge's memory at 1,000 events/s; fail if it moves (FOR=1h, RATE=events/s, DELIVERY=)
 	@$(BIN)/python -m benchmarks.steady $(call options,FOR RATE DELIVERY) $(ARGS)
 
-chart: $(STAMP) ## write the chart's values.schema.json and VALUES.md anew from its values and the settings
+chart: $(STAMP) ## write the chart's values.schema.json and files/settings.yaml again
 	@$(BIN)/python -m helm
 
 # $(call go-needed,TOOL,VERSION): says what is built, or what is missing for it.

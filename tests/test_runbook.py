@@ -121,10 +121,10 @@ def test_values_of_the_installation_fit_the_chart() -> None:
         jsonschema.validate(example, schema)
 
     assert minimal["image"]["repository"]
-    assert minimal["dryapi"].keys() == {"clientId", "existingSecret"}
-    assert minimal["kafka"]["bootstrapServers"]
-    assert webhooks["webhook"]["enabled"]
-    assert webhooks["webhook"]["existingSecret"]
+    assert minimal["settings"]["client_id"]
+    assert minimal["settings"]["api_token"]["existingSecret"]
+    assert minimal["settings"]["kafka"]["bootstrap_servers"]
+    assert webhooks["settings"]["webhook"].keys() == {"listen", "secret"}
     assert webhooks["webhook"]["ingress"]["host"]
 
 
