@@ -159,6 +159,8 @@ def _another(setting: Setting) -> Any:
         return not default
     if setting.kind is Kind.CHOICE:
         return next(word for word in setting.choices if word != default)
+    if setting.name == "listen":
+        return "[::]:9000"
     if setting.path.endswith("url"):
         return f"{default or 'https://somewhere'}/changed"
     if isinstance(default, int | float):
