@@ -1,6 +1,5 @@
 """
-The chart's generated files: the schema of its values, and the page that lists them.
+The chart's generated files, made from values.yaml and the bridge's settings.
 
-Owns how they follow from values.yaml and from the bridge's list of settings. The
-chart itself lies in `bridge/`, beside this; nothing here is part of the service.
+The chart itself is in `bridge/`; nothing here is part of the service.
 """

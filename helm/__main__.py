@@ -1,62 +1,71 @@
 """
-Writes the chart's generated files, or says which of them is stale.
+Writes the chart's generated files, or reports which of them is stale.
 
-    python -m helm            writes values.schema.json and VALUES.md
-    python -m helm --check    says what is stale; exits 1
+    python -m helm            writes values.schema.json and files/settings.yaml
+    python -m helm --check    reports what is stale; exits with 1
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
-from helm import page, schema
-from helm.values import CHART, ValuesError, read
+import msgspec
+import yaml
+
+from bridge.settings import all_settings
+from bridge.settings.checks import RELATIONS
+from helm import schema
 
 
-__all__ = ["main"]
+__all__ = ["CHART", "main"]
+
+CHART: Final = Path(__file__).parent / "bridge"
+
+_HEAD: Final = "# Written by `make chart` from bridge/settings: change it there.\n"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str], chart: Path = CHART) -> int:
     """
     Write the files, or check that those on disk are what would be written.
 
     Args:
-        arguments: The command line without the program's name; None for the
-            process's own.
+        arguments: `--check` or nothing.
+        chart: The chart's directory.
 
     Returns:
-        The exit code: 1 if `--check` found one stale, or values.yaml is wrong.
+        The exit code: 1 if `--check` found a stale file.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m helm", description="Write the chart's generated files."
-    )
-    parser.add_argument(
-        "--check", action="store_true", help="write nothing; exit 1 if one is stale"
-    )
-    parser.add_argument("--chart", type=Path, default=CHART, help="the chart's folder")
-    options = parser.parse_args(arguments)
-    chart: Path = options.chart
-    try:
-        values = read((chart / "values.yaml").read_text("utf-8"))
-        made = {
-            "values.schema.json": f"{json.dumps(schema.build(values), indent=2)}\n",
-            "VALUES.md": page.build(values),
-        }
-    except ValuesError as error:
-        sys.stdout.write(f"{chart / 'values.yaml'}: {error}\n")
-        return 1
+    values = yaml.safe_load((chart / "values.yaml").read_text("utf-8"))
+    made = {
+        "values.schema.json": f"{json.dumps(schema.build(values), indent=2)}\n",
+        "files/settings.yaml": _HEAD + _settings(),
+    }
     stale = [name for name, text in made.items() if _on_disk(chart / name) != text]
     for name in stale:
-        if options.check:
+        if "--check" in arguments:
             sys.stdout.write(f"{chart / name} is stale: run `make chart`\n")
             continue
         (chart / name).write_text(made[name], "utf-8", newline="\n")
         sys.stdout.write(f"{chart / name} written\n")
-    return 1 if options.check and stale else 0
+    return 1 if "--check" in arguments and stale else 0
+
+
+def _settings() -> str:
+    """Return what the templates have to know of the settings."""
+    known = all_settings()
+    facts = {
+        "defaults": {one.path: one.default for one in known if one.default is not None},
+        "secrets": [one.path for one in known if one.is_secret],
+        "relations": [
+            {name: value for name, value in msgspec.to_builtins(one).items() if value}
+            for one in RELATIONS
+        ],
+    }
+    return yaml.safe_dump(facts, default_flow_style=None, sort_keys=False, width=200)
 
 
 def _on_disk(path: Path) -> str | None:
@@ -64,4 +73,4 @@ def _on_disk(path: Path) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

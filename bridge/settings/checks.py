@@ -12,12 +12,20 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from bridge.settings.catalog import by_path
 from bridge.settings.files import require_regular
 from bridge.settings.metadata import split_address
 
 
-__all__ = ["cleartext_warnings", "contradictions", "is_this_machine"]
+__all__ = [
+    "RELATIONS",
+    "Relation",
+    "cleartext_warnings",
+    "contradictions",
+    "is_this_machine",
+]
 
 _Values = Mapping[str, Any]
 _Found = Iterator[tuple[str, str]]
@@ -29,23 +37,113 @@ _LONGEST_TOPIC: Final = 249
 def contradictions(values: _Values) -> _Found:
     """Find settings that are right by themselves and wrong together."""
     yield from _topics(values)
-    yield from _authentication(values)
-    yield from _tls(values)
+    yield from _relations(values)
     yield from _cleartext_credentials(values)
     yield from _files(values)
-    yield from _registry(values)
     yield from _webhook(values)
 
 
-def _given(values: _Values, *paths: str) -> list[str]:
-    return [path for path in paths if values.get(path) is not None]
+class Relation(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    A setting that needs another one. The chart checks the same relations.
+
+    Attributes:
+        path: The setting.
+        values: Its values that need the other one; all of them if empty.
+        needs: The other setting's path.
+        accepts: The values that the other one must have; any if empty.
+    """
+
+    path: str
+    values: tuple[str, ...] = ()
+    needs: str
+    accepts: tuple[str, ...] = ()
 
 
-def _together(values: _Values, one: str, other: str) -> _Found:
-    """Find one of two settings that need each other."""
-    for path, partner in ((one, other), (other, one)):
-        if values.get(path) is not None and values.get(partner, path) is None:
-            yield partner, f"is missing: {path} needs it"
+def _both(one: str, other: str) -> tuple[Relation, Relation]:
+    return Relation(path=one, needs=other), Relation(path=other, needs=one)
+
+
+_SASL: Final = ("SASL_SSL", "SASL_PLAINTEXT")
+_TLS: Final = ("SSL", "SASL_SSL")
+_PASSWORD: Final = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+_OAUTH: Final = ("OAUTHBEARER",)
+_PROTOCOL: Final = "kafka.security_protocol"
+_MECHANISM: Final = "kafka.sasl_mechanism"
+
+# Mechanisms by what they need.
+_NEEDED: Final = {
+    "kafka.sasl_username": _PASSWORD,
+    "kafka.sasl_password": _PASSWORD,
+    "kafka.sasl_oauth_token_url": _OAUTH,
+    "kafka.sasl_oauth_client_id": _OAUTH,
+    "kafka.sasl_oauth_client_secret": _OAUTH,
+    "kafka.sasl_aws_region": ("AWS_MSK_IAM",),
+}
+# And by what they may have besides.
+_ALLOWED: Final = _NEEDED | {
+    "kafka.sasl_oauth_scope": _OAUTH,
+    "kafka.sasl_oauth_audience": _OAUTH,
+    "kafka.sasl_oauth_extensions": _OAUTH,
+    "kafka.sasl_oauth_ca_file": _OAUTH,
+}
+_CERTIFICATE: Final = ("kafka.ssl_cert_file", "kafka.ssl_key_file")
+_REGISTRY_USER: Final = ("schema_registry.username", "schema_registry.password")
+_WEBHOOK_TLS: Final = ("webhook.tls_cert_file", "webhook.tls_key_file")
+
+# A setting that is wrong by one relation is not judged by those below it.
+RELATIONS: Final[tuple[Relation, ...]] = (
+    Relation(path=_PROTOCOL, values=_SASL, needs=_MECHANISM),
+    *(
+        Relation(path=path, needs=_PROTOCOL, accepts=_SASL)
+        for path in (_MECHANISM, *_ALLOWED)
+    ),
+    *(
+        Relation(path=path, needs=_PROTOCOL, accepts=_TLS)
+        for path in ("kafka.ssl_ca_file", *_CERTIFICATE)
+    ),
+    *(
+        Relation(path=path, needs=_MECHANISM, accepts=accepts)
+        for path, accepts in _ALLOWED.items()
+    ),
+    *(
+        Relation(path=_MECHANISM, values=values, needs=path)
+        for path, values in _NEEDED.items()
+    ),
+    *_both(*_CERTIFICATE),
+    Relation(path="kafka.ssl_key_password", needs="kafka.ssl_key_file"),
+    *(
+        Relation(path=path, needs="schema_registry.url")
+        for path in (*_REGISTRY_USER, "schema_registry.ca_file")
+    ),
+    *_both(*_REGISTRY_USER),
+    # With [[accounts]] it isn't among the values: each account has its own.
+    Relation(path="webhook.listen", needs="webhook.secret"),
+    *(
+        Relation(path=path, needs="webhook.listen")
+        for path in ("webhook.secret", *_WEBHOOK_TLS)
+    ),
+    *_both(*_WEBHOOK_TLS),
+)
+
+
+def _relations(values: _Values) -> _Found:
+    wrong: set[str] = set()
+    for one in RELATIONS:
+        value = values.get(one.path)
+        if value is None or one.needs not in values or one.path in wrong:
+            continue
+        if one.values and value not in one.values:
+            continue
+        other = values[one.needs]
+        if other is None:
+            what = f"{one.path} {value}" if one.values else one.path
+            yield one.needs, f"is missing: {what} needs it"
+        elif one.accepts and other not in one.accepts:
+            wrong.add(one.path)
+            name = f"{one.needs} ({by_path()[one.needs].variables[0]})"
+            accepted = " or ".join(one.accepts)
+            yield one.path, f"is set, but {name} is {other}: it must be {accepted}"
 
 
 def _topics(values: _Values) -> _Found:
@@ -68,86 +166,6 @@ def _topics(values: _Values) -> _Found:
         seen.setdefault(name, path)
 
 
-_PASSWORD: Final = ("kafka.sasl_username", "kafka.sasl_password")
-_OAUTH: Final = (
-    "kafka.sasl_oauth_token_url",
-    "kafka.sasl_oauth_client_id",
-    "kafka.sasl_oauth_client_secret",
-)
-
-# What each mechanism needs.
-_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
-    "PLAIN": _PASSWORD,
-    "SCRAM-SHA-256": _PASSWORD,
-    "SCRAM-SHA-512": _PASSWORD,
-    "OAUTHBEARER": _OAUTH,
-    "AWS_MSK_IAM": ("kafka.sasl_aws_region",),
-}
-# What a mechanism may have besides.
-_OPTIONAL: Final[Mapping[str, tuple[str, ...]]] = {
-    "OAUTHBEARER": (
-        "kafka.sasl_oauth_scope",
-        "kafka.sasl_oauth_audience",
-        "kafka.sasl_oauth_extensions",
-        "kafka.sasl_oauth_ca_file",
-    )
-}
-# The mechanisms that use a setting.
-_MECHANISMS: Final[Mapping[str, list[str]]] = {
-    path: [
-        name
-        for name, needed in _NEEDED.items()
-        if path in (*needed, *_OPTIONAL.get(name, ()))
-    ]
-    for paths in (*_NEEDED.values(), *_OPTIONAL.values())
-    for path in paths
-}
-
-
-def _authentication(values: _Values) -> _Found:
-    """Find what the SASL mechanism lacks, and what it doesn't use."""
-    protocol = values.get("kafka.security_protocol")
-    if protocol is None or "kafka.sasl_mechanism" not in values:
-        return
-    mechanism = values["kafka.sasl_mechanism"]
-    if not protocol.startswith("SASL_"):
-        for path in _given(values, "kafka.sasl_mechanism", *_MECHANISMS):
-            yield path, _unused(protocol, "SASL_SSL or SASL_PLAINTEXT")
-        return
-    if mechanism is None:
-        path, needs = "kafka.sasl_mechanism", f"kafka.security_protocol {protocol}"
-        yield path, f"is missing: {needs} needs it"
-    for path in _NEEDED.get(mechanism, ()):
-        if values.get(path, path) is None:
-            yield path, f"is missing: kafka.sasl_mechanism {mechanism} needs it"
-    for path in _given(values, *_MECHANISMS):
-        if mechanism and mechanism not in _MECHANISMS[path]:
-            needed = " or ".join(_MECHANISMS[path])
-            setting = "kafka.sasl_mechanism (BRIDGE_KAFKA_SASL_MECHANISM)"
-            yield path, f"is set, but {setting} is {mechanism}: it must be {needed}"
-
-
-def _tls(values: _Values) -> _Found:
-    """Find a certificate without its key or the reverse, and those that TLS lacks."""
-    yield from _together(values, "kafka.ssl_cert_file", "kafka.ssl_key_file")
-    key = ("kafka.ssl_key_file", "kafka.ssl_key_password")
-    if _given(values, *key) == ["kafka.ssl_key_password"]:
-        yield "kafka.ssl_key_password", "is set, but kafka.ssl_key_file is not"
-    protocol = values.get("kafka.security_protocol")
-    if protocol is None or protocol.endswith("SSL"):
-        return
-    files = ("kafka.ssl_ca_file", "kafka.ssl_cert_file", "kafka.ssl_key_file")
-    for path in _given(values, *files):
-        yield path, _unused(protocol, "SSL or SASL_SSL")
-
-
-def _unused(protocol: str, needed: str) -> str:
-    return (
-        "is set, but kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL) is "
-        f"{protocol}: it must be {needed}"
-    )
-
-
 def _files(values: _Values) -> _Found:
     for path, setting in by_path().items():
         if setting.form is None or not setting.form.is_file:
@@ -159,36 +177,21 @@ def _files(values: _Values) -> _Found:
                 yield path, f"names a file that can't be read: {error.strerror}"
 
 
-def _registry(values: _Values) -> _Found:
-    names = ("schema_registry.username", "schema_registry.password")
-    if "schema_registry.url" not in values:
-        return
-    if values["schema_registry.url"] is None:
-        for path in _given(values, *names, "schema_registry.ca_file"):
-            yield path, "is set, but schema_registry.url is not"
-    else:
-        yield from _together(values, *names)
-
-
 def _webhook(values: _Values) -> _Found:
-    secrets = [path for path in values if path.endswith("].webhook_secret")]
-    files = ("webhook.tls_cert_file", "webhook.tls_key_file")
     if "webhook.listen" not in values:
         return
     listen = values["webhook.listen"]
+    secrets = [path for path in values if path.endswith("].webhook_secret")]
+    given = [path for path in secrets if values[path] is not None]
     if listen is None:
-        for path in _given(values, "webhook.secret", *files, *secrets):
+        for path in given:
             yield path, "is set, but webhook.listen is not"
         return
-    if secrets and not _given(values, *secrets):
+    if secrets and not given:
         yield (
             "webhook.listen",
             "is set, but none of the [[accounts]] has a webhook_secret_file",
         )
-    # It isn't among the values where accounts are listed: each has its own.
-    if "webhook.secret" in values and values["webhook.secret"] is None:
-        yield "webhook.secret", "is missing: webhook.listen needs it"
-    yield from _together(values, *files)
     operations = values.get("operations.listen")
     if operations is not None and _is_same_port(listen, operations):
         yield "webhook.listen", f"must differ from operations.listen, {operations}"
@@ -275,7 +278,7 @@ def _cleartext_credentials(values: _Values) -> _Found:
         "api_url": "the API token",
         "kafka.sasl_oauth_token_url": "the client secret",
     }
-    if _given(values, "schema_registry.password"):
+    if values.get("schema_registry.password") is not None:
         secrets["schema_registry.url"] = "schema_registry.password"
     for path, secret in secrets.items():
         host = _plain_host(values.get(path))

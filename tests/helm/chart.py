@@ -6,38 +6,24 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from helm.values import CHART, Value, read
+from helm.__main__ import CHART
 
 
-__all__ = [
-    "CHART",
-    "HELM",
-    "examples",
-    "leaves",
-    "listed",
-    "render",
-    "schema",
-    "values",
-]
+__all__ = ["CHART", "HELM", "examples", "merged", "refusal", "render", "schema", "tree"]
 
-# The Makefile names the helm that `make chart-tools` built.
+# The Makefile names the helm that `make chart-test` built.
 HELM = os.environ.get("HELM") or shutil.which("helm")
 
 
 def values() -> dict[str, Any]:
     """Read the chart's default values."""
     return _mapping(CHART / "values.yaml")
-
-
-def listed() -> tuple[Value, ...]:
-    """List the values with their defaults and comments."""
-    return read((CHART / "values.yaml").read_text("utf-8"))
 
 
 def schema() -> dict[str, Any]:
@@ -51,31 +37,49 @@ def examples() -> dict[str, dict[str, Any]]:
     return {path.name: _mapping(path) for path in sorted((CHART / "ci").glob("*.yaml"))}
 
 
-def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Give every value that is no mapping, by its path with dots."""
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
+def tree(path: str, value: Any) -> dict[str, Any]:
+    """Nest a value under its path with dots."""
+    first, _, rest = path.partition(".")
+    return {first: tree(rest, value) if rest else value}
+
+
+def merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay values over others as helm does: mappings merge, the rest replaces."""
+    found: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            below = found.get(name)
+            is_group = isinstance(value, Mapping) and isinstance(below, Mapping)
+            found[name] = merged(below or {}, value) if is_group else value
+    return found
 
 
 def render(overrides: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Let helm render the chart as release `bridge` in namespace `default`."""
+    done = _template(overrides)
+    assert done.returncode == 0, done.stderr
+    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+
+
+def refusal(overrides: Mapping[str, Any]) -> str:
+    """Give the message with which helm refuses values; empty if it renders."""
+    return _template(overrides).stderr
+
+
+def _template(overrides: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
     assert HELM is not None
-    done = subprocess.run(
-        # A helm that `go install` built takes 1.20 for the cluster's version.
+    return subprocess.run(
+        # A helm that `go install` built assumes a cluster of version 1.20.
         [
             *(HELM, "template", "bridge", str(CHART)),
             *("--values", "-", "--kube-version", "1.37"),
         ],
         input=json.dumps(overrides),
         capture_output=True,
-        check=True,
+        check=False,
         text=True,
         timeout=30,
     )
-    return [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
 
 
 def _mapping(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from bridge.settings.catalog import by_path
 from tests.helm import chart
 from tests.operations.statistics import Statistics, families
 
@@ -75,6 +76,6 @@ def test_alerts_are_whole() -> None:
         assert selectors, name
         assert all('job="bridge"' in selector for selector in selectors), name
     assert len({alert["alert"] for alert in alerts}) == len(alerts) > 10
-    # The number that the chart replaces by outbox.maxBytes is its default.
-    limit = str(chart.values()["outbox"]["maxBytes"])
+    # The number that the chart replaces by outbox.max_bytes is its default.
+    limit = str(by_path()["outbox.max_bytes"].default)
     assert sum(limit in alert["expr"] for alert in alerts) == 1

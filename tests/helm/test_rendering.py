@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import copy
+import os
+import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from bridge.settings import (
-    Kind,
-    Scope,
-    Setting,
-    all_settings,
-    load,
-)
-from helm.values import variable
+from bridge.settings import Kind, Scope, Setting, all_settings, load
+from bridge.settings.checks import RELATIONS
 from tests.helm import chart
 
 
 pytestmark = pytest.mark.skipif(
     chart.HELM is None, reason="no helm on the PATH: make chart-test runs these"
 )
+
+_SECRET = {"existingSecret": "some", "key": "one"}
+_FILES = "/etc/bridge/secrets/"
 
 
 def _pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -34,10 +34,6 @@ def _pods(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return {pod["containers"][0]["name"]: pod for pod in pods}
 
 
-def _pod(manifests: list[dict[str, Any]]) -> dict[str, Any]:
-    return _pods(manifests)["bridge"]
-
-
 def _environment(pod: dict[str, Any]) -> dict[str, Any]:
     (container,) = pod["containers"]
     return {entry["name"]: entry.get("value") for entry in container["env"]}
@@ -45,25 +41,25 @@ def _environment(pod: dict[str, Any]) -> dict[str, Any]:
 
 def _files(pod: dict[str, Any]) -> set[str]:
     """Give the path of each file that the pod mounts from a Secret."""
-    (container,) = pod["containers"]
-    mounts = container.get("volumeMounts", [])
-    folders = {mount["name"]: mount["mountPath"] for mount in mounts}
-    found = set()
-    for volume in pod.get("volumes", []):
-        secrets = [source["secret"] for source in _sources(volume)]
-        found |= {
-            f"{folders[volume['name']]}/{item['path']}"
-            for secret in secrets
-            for item in secret["items"]
-        }
-    return found
+    return {
+        f"{_FILES}{item['path']}"
+        for volume in pod["volumes"]
+        for source in volume.get("projected", {}).get("sources", [])
+        for item in source["secret"]["items"]
+    }
 
 
-def _sources(volume: dict[str, Any]) -> list[dict[str, Any]]:
-    if "secret" in volume:
-        return [volume]
-    sources: list[dict[str, Any]] = volume.get("projected", {}).get("sources", [])
-    return sources
+def _on_disk(pod: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Put a pod's files below a folder; give its environment, which names them so."""
+    for path in _files(pod) if "volumes" in pod else ():
+        file = folder / path.lstrip("/")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("content", "ascii")
+    # What comes from a Secret's key has no value here.
+    texts = {name: text or "from-a-secret" for name, text in _environment(pod).items()}
+    return {
+        name: text.replace(_FILES, f"{folder}{_FILES}") for name, text in texts.items()
+    }
 
 
 def test_secrets_are_files() -> None:
@@ -73,143 +69,162 @@ def test_secrets_are_files() -> None:
     counts = {}
     for name, pod in pods.items():
         named = {
-            value
-            for variable_name, value in _environment(pod).items()
-            if variable_name.endswith("_FILE") and value is not None
+            text
+            for text in _environment(pod).values()
+            if (text or "").startswith("/etc")
         }
         assert named == _files(pod)
         counts[name] = len(named)
-
     assert counts == {"bridge": 12, "board": 5}
 
 
 @pytest.mark.parametrize("name", chart.examples())
 def test_settings_are_accepted(name: str, tmp_path: Path) -> None:
-    """The bridge takes what is rendered as it is: environment, file and mounts."""
-    manifests = chart.render(chart.examples()[name])
-    environment = _on_disk(_pod(manifests), tmp_path)
+    """Bridge and board accept what is rendered: environment, file and mounts."""
+    values = chart.merged(chart.examples()[name], {"board": {"enabled": True}})
+    manifests = chart.render(values)
+    pods = _pods(manifests)
     config = None
     for manifest in manifests:
         if text := manifest.get("data", {}).get("bridge.toml"):
             config = tmp_path / "bridge.toml"
-            config.write_text(text.replace("/etc/bridge", f"{tmp_path}/etc/bridge"))
+            config.write_text(text.replace(_FILES, f"{tmp_path}{_FILES}"))
 
-    loaded = load({}, environment, config)
+    loaded = load({}, _on_disk(pods["bridge"], tmp_path), config)
+    board = load({}, _on_disk(pods["board"], tmp_path), None, Scope.BOARD)
 
     expected = {"accounts.yaml": ["client-1", "client-2"]}.get(name, ["client-1"])
     assert [one.client_id for one in loaded.settings.all_accounts] == expected
     assert loaded.settings.outbox.dir == Path("/var/lib/bridge")
-    # No name is odd; that a cluster's own network does without TLS is told.
-    assert all("can be read and changed" in warning for warning in loaded.warnings)
-
-
-@pytest.mark.parametrize("name", chart.examples())
-def test_settings_of_the_board_are_accepted(name: str, tmp_path: Path) -> None:
-    """The board takes its pod's environment and that of the image, without a word."""
-    values = copy.deepcopy(chart.examples()[name])
-    _put(values, "board.enabled", True)
-    pod = _pods(chart.render(values))["board"]
-    image = {"BRIDGE_OUTBOX_DIR": "/var/lib/bridge"}
-
-    loaded = load({}, image | _on_disk(pod, tmp_path), None, Scope.BOARD)
-
-    assert loaded.settings.topic == "jobs"
-    hosts = (loaded.settings.board.hosts or "").split(",")
+    hosts = (board.settings.board.hosts or "").split(",")
     assert f"{values.get('fullnameOverride', 'bridge')}-board.default" in hosts
-    assert all("can be read and changed" in warning for warning in loaded.warnings)
+    # No name is unknown; that a cluster's own network has no TLS is a warning.
+    warnings = (*loaded.warnings, *board.warnings)
+    assert all("can be read and changed" in warning for warning in warnings)
 
 
-def _on_disk(pod: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Put a pod's files below a folder; give its environment, which names them so."""
-    for path in _files(pod):
-        file = folder / path.lstrip("/")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text("content", "ascii")
-    environment = {}
-    for name, value in _environment(pod).items():
-        # What comes from a Secret's key has no value here.
-        environment[name] = value or "from-a-secret"
-        if name.endswith("_FILE") and value is not None:
-            environment[name] = f"{folder}{value}"
-    return environment
-
-
-def test_every_value_reaches_its_setting() -> None:
-    """A value that is a setting changes that setting's variable, and to its text."""
-    known = {setting.variables[0]: setting for setting in all_settings()}
-    values = {
-        value.path: known[variable(value.path)]
-        for value in chart.listed()
-        if variable(value.path) in known
-    }
-    reached = set()
+def test_every_setting_is_passed_on() -> None:
+    """Each setting of the bridge is a value, and becomes its variable's text."""
+    passed = set()
+    settings = [one for one in all_settings() if one.path != "outbox.dir"]
     for mechanism in ("SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"):
-        changed = _changed(values, mechanism)
-        environment = _common(_pods(chart.render(changed)))
-        for path, setting in values.items():
-            given = _got(changed, path)
-            if given is not None and setting.variables[0] in environment:
-                text = str(given).lower() if isinstance(given, bool) else str(given)
-                assert environment[setting.variables[0]] == text, path
-                reached.add(path)
+        given = {
+            setting.path: _another(setting)
+            for setting in settings
+            if _fits(setting, mechanism)
+        }
+        given["kafka.security_protocol"] = "SASL_SSL"
+        given["kafka.sasl_mechanism"] = mechanism
+        given["operations.listen"] = "0.0.0.0:8081"
+        pods = _pods(
+            chart.render(
+                chart.merged(
+                    chart.examples()["minimal.yaml"],
+                    # These have to fit the settings.
+                    {"board": {"enabled": True}, "persistence": {"size": "1Ti"}},
+                    *(chart.tree(f"settings.{path}", given[path]) for path in given),
+                )
+            )
+        )
+        environment = _environment(pods["board"]) | _environment(pods["bridge"])
+        for setting in settings:
+            name = setting.variables[-1]
+            if setting.path in given and setting.path != "board.hosts":
+                value = given[setting.path]
+                text = str(value).lower() if isinstance(value, bool) else str(value)
+                if value is _SECRET:
+                    text = f"{_FILES}{setting.path}"
+                assert environment[name] == text, name
+            passed |= {setting.path} & given.keys()
+        assert environment["BRIDGE_BOARD_HOSTS"].endswith(",changed-1")
 
-    assert set(values) - reached == set()
-
-
-def _common(pods: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Lay both pods' variables together: those that both have say the same."""
-    bridge, board = _environment(pods["bridge"]), _environment(pods["board"])
-    both = bridge.keys() & board.keys()
-    assert {name for name in both if bridge[name] != board[name]} == {
-        "BRIDGE_KAFKA_CLIENT_ID"
-    }
-    return board | bridge
-
-
-def _changed(settings: dict[str, Setting], mechanism: str) -> dict[str, Any]:
-    """Give values none of which is a default, and that fit a mechanism."""
-    values = copy.deepcopy(chart.examples()["everything.yaml"])
-    values["kafka"]["sasl"] = {}
-    ours = {"OAUTHBEARER": "kafka.sasl.oauth.", "AWS_MSK_IAM": "kafka.sasl.aws."}
-    group = ours.get(mechanism, "kafka.sasl.username")
-    for path, setting in settings.items():
-        if not path.startswith("kafka.sasl.") or path.startswith(group):
-            _put(values, path, _another(setting))
-    if mechanism == "SCRAM-SHA-512":
-        _put(values, "kafka.sasl.existingSecret", "kafka-user")
-    if mechanism == "OAUTHBEARER":
-        _put(values, "kafka.sasl.oauth.existingSecret", "oauth")
-    _put(values, "kafka.sasl.mechanism", mechanism)
-    _put(values, "kafka.securityProtocol", "SASL_SSL")
-    # These two have to fit the rest.
-    _put(values, "terminationGracePeriodSeconds", 600)
-    _put(values, "persistence.size", "1Ti")
-    return values
+    assert passed == {setting.path for setting in settings}
 
 
-def _got(values: dict[str, Any], path: str) -> Any:
-    found: Any = values
-    for name in path.split("."):
-        found = found.get(name) if isinstance(found, dict) else None
-    return found
+def _fits(setting: Setting, mechanism: str) -> bool:
+    """Whether no relation keeps a setting from being set with a SASL mechanism."""
+    return all(
+        mechanism in one.accepts
+        for one in RELATIONS
+        if one.path == setting.path and one.needs == "kafka.sasl_mechanism"
+    )
 
 
 def _another(setting: Setting) -> Any:
     """Give a value that the setting may have, unlike its default."""
     default = setting.default
+    if setting.is_secret or (setting.form is not None and setting.form.is_file):
+        return _SECRET
     if setting.kind is Kind.BOOLEAN:
         return not default
     if setting.kind is Kind.CHOICE:
         return next(word for word in setting.choices if word != default)
+    if setting.name == "listen":
+        return "[::]:9000"
     if setting.path.endswith("url"):
         return f"{default or 'https://somewhere'}/changed"
     if isinstance(default, int | float):
         return default + (1 if setting.kind is Kind.INTEGER else 0.25)
-    return f"{default or ''}changed"
+    # A region's name has a hyphen.
+    return f"{default or ''}changed-1"
 
 
-def _put(values: dict[str, Any], path: str, value: Any) -> None:
-    *groups, name = path.split(".")
-    for group in groups:
-        values = values.setdefault(group, {})
-    values[name] = value
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    """What the bridge would refuse by a relation, the chart refuses, and names it."""
+    known = {setting.path: setting for setting in all_settings()}
+    wrong = []
+    for one in RELATIONS:
+        setting = known[one.path]
+        value = one.values[0] if one.values else _another(setting)
+        protocol = {"kafka.security_protocol": "SASL_SSL"}
+        if one.needs == "kafka.security_protocol" and one.accepts:
+            protocol = {"kafka.security_protocol": "PLAINTEXT"}
+        mechanism = {}
+        if one.needs == "kafka.sasl_mechanism" and one.accepts:
+            other = "PLAIN" if "PLAIN" not in one.accepts else "OAUTHBEARER"
+            mechanism = {"kafka.sasl_mechanism": other}
+        if one.path.startswith("kafka.sasl") and not (one.values or mechanism):
+            mechanism = {"kafka.sasl_mechanism": "PLAIN"}
+        given = protocol | mechanism | {one.path: value}
+        message = chart.refusal(
+            chart.merged(
+                chart.examples()["minimal.yaml"],
+                *(chart.tree(f"settings.{path}", given[path]) for path in given),
+            )
+        )
+        blamed = one.path if one.accepts else one.needs
+        lines = [line for line in message.splitlines() if f"settings.{blamed} " in line]
+        other_path = one.needs if one.accepts else one.path
+        if not any(f"settings.{other_path} " in line for line in lines):
+            wrong.append((given, blamed, message))
+    assert not wrong
+
+
+def test_commands_of_the_readme_install_the_chart() -> None:
+    """They run as pasted; Secret, topics and image are those that the pod uses."""
+    page = (chart.CHART.parents[1] / "README.md").read_text("utf-8")
+    (commands,) = re.findall(r"```console\n(export IMAGE.*?)```", page, re.DOTALL)
+    stand_ins = """
+        docker() { echo "docker $*"; }
+        kubectl() { echo "kubectl $*"; }
+        kafka-topics.sh() { echo "topic $*"; }
+        helm() { test "$1" = test || "$HELM" template "${@:2}" --kube-version 1.37; }
+    """
+    done = subprocess.run(
+        ["bash", "-euc", stand_ins + commands],  # noqa: S607
+        cwd=chart.CHART.parents[1],
+        env=os.environ | {"HELM": str(chart.HELM)},
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=30,
+    )
+    steps, _, manifests = done.stdout.partition("---\n")
+    pod = _pods(list(filter(None, yaml.safe_load_all(manifests))))["bridge"]
+    (image,) = {one["image"] for one in pod["containers"]}
+    (secret,) = (one for one in pod["volumes"] if one["name"] == "secrets")
+    (source,) = secret["projected"]["sources"]
+
+    assert f"docker push {image}\n" in steps
+    assert f"secret generic {source['secret']['name']} --from-file=api-token=" in steps
+    assert re.findall(r"--topic (\S+)", steps) == ["jobs", "jobs.dlq", "jobs.gaps"]

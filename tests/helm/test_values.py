@@ -10,20 +10,18 @@ import yaml
 
 from bridge import __version__
 from bridge.settings import all_settings
-from helm.schema import shape_of
-from helm.values import variable
 from tests.helm import chart
 
 
-# What belongs to Kubernetes or to whoever installs; the chart passes it on.
+# What belongs to Kubernetes or to the operator; the chart passes it on.
 _OPEN = {
     "affinity",
     "global",
-    "nodeSelector",
-    "podAnnotations",
-    "podLabels",
     "podSecurityContext",
     "securityContext",
+    "requests",
+    "limits",
+    "rollingUpdate",
 }
 
 
@@ -31,83 +29,58 @@ def _validator() -> jsonschema.Draft7Validator:
     return jsonschema.Draft7Validator(chart.schema())
 
 
-def _merged(defaults: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay values over the defaults as helm does: mappings merge, the rest replaces."""
-    merged = dict(defaults)
-    for name, value in more.items():
-        below = merged.get(name)
-        if isinstance(value, Mapping) and isinstance(below, Mapping):
-            merged[name] = _merged(below, value)
-        else:
-            merged[name] = value
-    return merged
-
-
-def _tree(path: str, value: Any) -> dict[str, Any]:
-    first, _, rest = path.partition(".")
-    return {first: _tree(rest, value) if rest else value}
-
-
 def test_schema_is_one_for_helm() -> None:
     """It is of draft 7, without the lookaround that Helm's RE2 doesn't know."""
     jsonschema.Draft7Validator.check_schema(chart.schema())
-    text = (chart.CHART / "values.schema.json").read_text("utf-8")
-    assert "(?" not in text
+    assert "(?" not in (chart.CHART / "values.schema.json").read_text("utf-8")
 
 
-def test_defaults_conform() -> None:
-    """The default values conform to the schema, which has no other names."""
-    _validator().validate(chart.values())
+def test_defaults_and_examples_conform() -> None:
+    """Default values and examples conform to the schema, which has no other names."""
+    for example in ({}, *chart.examples().values()):
+        _validator().validate(chart.merged(chart.values(), example))
     assert set(chart.schema()["properties"]) - {"global"} == set(chart.values())
-
-
-def test_examples_conform() -> None:
-    """Each example conforms to the schema when it is laid over the defaults."""
-    for example in chart.examples().values():
-        _validator().validate(_merged(chart.values(), example))
 
 
 def test_schema_is_closed() -> None:
     """Every group of the chart's own refuses names that it doesn't know."""
 
-    def groups(schema: Mapping[str, Any], path: str) -> Iterator[str]:
-        if schema.get("additionalProperties") is not False:
+    def open_groups(schema: Mapping[str, Any], path: str) -> Iterator[str]:
+        if schema.get("additionalProperties", True) is True:
             yield path
         for name, below in schema.get("properties", {}).items():
-            if below.get("type") == "object" and name not in _OPEN:
-                yield from groups(below, f"{path}.{name}")
+            if below.get("type") == "object":
+                yield from open_groups(below, f"{path}.{name}")
 
-    assert list(groups(chart.schema(), "")) == [
-        # Quantities, a strategy: Kubernetes' own.
-        ".board.resources.requests",
-        ".board.resources.limits",
-        ".updateStrategy.rollingUpdate",
-        ".resources.requests",
-        ".resources.limits",
-    ]
+    found = {path.rpartition(".")[2] for path in open_groups(chart.schema(), "")}
+    assert found == _OPEN
 
 
 _WRONG: list[tuple[str, Any]] = [
     ("replicaCount", 2),
     ("unknown", 1),
-    ("kafka.unknown", 1),
-    ("kafka.sasl.password", "plain"),
-    ("dryapi.apiToken", "plain"),
-    ("dryapi.clientId", "a b"),
-    ("dryapi.apiUrl", "api.dryapi.dev"),
-    ("delivery", "sometimes"),
-    ("pusher.url", "https://soketi.dryapi.dev"),
-    ("topic", "a/b"),
     ("image.digest", "latest"),
     ("persistence.accessModes", ["ReadWriteMany"]),
     ("persistence.size", "lots"),
     ("livenessProbe.successThreshold", 2),
-    ("log.level", "trace"),
-    ("outbox.maxBytes", "8Gi"),
-    ("board.extraHosts", ["one,two"]),
-    ("board.sinceSeconds", -1),
-    ("kafka.partitions", 0),
-    ("kafka.requestTimeoutSeconds", 0),
+    ("podLabels.on", True),
+    ("settings.kafka.unknown", 1),
+    ("settings.outbox.dir", "/data"),
+    ("settings.kafka.sasl_password", "plain"),
+    ("settings.api_token", "plain"),
+    ("settings.webhook.secret", {"existingSecret": "x"}),
+    ("settings.client_id", "a b"),
+    ("settings.api_url", "api.dryapi.dev"),
+    ("settings.delivery", "sometimes"),
+    ("settings.pusher.url", "https://soketi.dryapi.dev"),
+    ("settings.topic", "a/b"),
+    ("settings.operations.listen", "8080"),
+    ("settings.log.level", "trace"),
+    ("settings.outbox.max_bytes", "8Gi"),
+    ("settings.board.since_seconds", -1),
+    ("settings.kafka.partitions", 0),
+    ("settings.kafka.request_timeout_seconds", 0),
+    ("settings.accounts", [{"client_id": "a"}]),
 ]
 
 
@@ -115,7 +88,7 @@ def test_wrong_values_are_refused() -> None:
     """A value that can't be right fails the schema, at its own place."""
     missed = []
     for path, value in _WRONG:
-        wrong = _merged(chart.values(), _tree(path, value))
+        wrong = chart.merged(chart.values(), chart.tree(path, value))
         places = [
             ".".join(map(str, error.absolute_path))
             for error in _validator().iter_errors(wrong)
@@ -128,25 +101,22 @@ def test_wrong_values_are_refused() -> None:
 
 
 def test_limits_are_the_settings() -> None:
-    """Types, limits and words of a setting are those of its value."""
-    settings = {setting.variables[0]: setting for setting in all_settings()}
+    """The schema has limits and choices of each setting, as the bridge checks them."""
+    settings = chart.schema()["properties"]["settings"]["properties"]
     compared = 0
-    for value in chart.listed():
-        setting = settings.get(variable(value.path))
-        if setting is None:
+    for setting in all_settings():
+        if setting.path == "outbox.dir":
             continue
-        shape = shape_of(value)
-        for word, limit in (
-            ("minimum", setting.minimum),
-            ("exclusiveMinimum", setting.exclusive_minimum),
-            ("maximum", setting.maximum),
-        ):
-            assert shape.get(word) == limit, value.path
-            compared += limit is not None
-        if setting.choices:
-            assert set(shape["enum"]) - {""} == set(setting.choices)
-            compared += 1
-    assert compared > 30
+        place = settings
+        for section in filter(None, [setting.section]):
+            place = place[section]["properties"]
+        shape = place[setting.name]
+        assert shape.get("minimum") == setting.minimum, setting.path
+        assert shape.get("exclusiveMinimum") == setting.exclusive_minimum, setting.path
+        assert shape.get("maximum") == setting.maximum, setting.path
+        assert tuple(shape.get("enum", ())) == setting.choices, setting.path
+        compared += bool(shape.keys() & {"minimum", "exclusiveMinimum", "enum"})
+    assert compared > 25
 
 
 def test_versions_agree() -> None:

@@ -167,8 +167,8 @@ def test_a_fifo_is_a_problem_and_not_waited_for(
         account = NEEDED
     with pytest.raises(ConfigError) as caught:
         load({}, account | {f"BRIDGE_{name}": str(fifo) for name in variables}, None)
-    line = str(caught.value).splitlines()[0]
-    assert line.startswith(f"{path} (BRIDGE_")
+    lines = str(caught.value).splitlines()
+    (line,) = (one for one in lines if one.startswith(f"{path} (BRIDGE_"))
     assert line.endswith("can't be read: it is not a regular file")
     assert caught.value.exit_code is ExitCode.USAGE
 
@@ -204,8 +204,8 @@ TOGETHER: list[Wrong] = [
     ),
     (
         _SSL | {"KAFKA_SSL_KEY_PASSWORD": CANARY},
-        "kafka.ssl_key_password",
-        "kafka.ssl_key_file is not",
+        "kafka.ssl_key_file",
+        "is missing: kafka.ssl_key_password needs it",
     ),
     (
         {"KAFKA_SSL_CA_FILE": __file__},

@@ -70,7 +70,7 @@ _CERT, _KEY = "WEBHOOK_TLS_CERT_FILE", "WEBHOOK_TLS_KEY_FILE"
 
 _WRONG: list[Wrong] = [
     (LISTEN, "webhook.secret", "is missing: webhook.listen needs it"),
-    (SECRET, "webhook.secret", "is set, but webhook.listen is not"),
+    (SECRET, "webhook.listen", "is missing: webhook.secret needs it"),
     (
         SECRET | {"WEBHOOK_LISTEN": "8443"},
         "webhook.listen",
