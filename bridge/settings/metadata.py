@@ -239,7 +239,9 @@ WS_URL: Final = Form(
     "a URL that begins with wss:// or ws:// and names a host", "wss?://[^/].*", _is_url
 )
 HOST_PORT: Final = Form(
-    "host:port, for instance 0.0.0.0:8080", accepts=lambda text: bool(_ports([text]))
+    "host:port, for instance 0.0.0.0:8080",
+    ".+:[0-9]{1,5}",
+    lambda text: bool(_ports([text])),
 )
 HOST_PORTS: Final = Form(
     "host:port, or several with commas between",

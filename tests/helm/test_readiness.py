@@ -49,5 +49,5 @@ def test_fails_with_the_reason_once_the_time_is_over() -> None:
     absent, _, reason = _ask(url, "0")
 
     assert (unready, absent) == (1, 1)
-    assert f'{url} says 503: {{"checks": "503"}}' in checks
-    assert f"{url} doesn't answer" in reason
+    assert f'{url} returned 503: {{"checks": "503"}}' in checks
+    assert f"{url} doesn't respond" in reason

@@ -74,6 +74,7 @@ _WRONG: list[tuple[str, Any]] = [
     ("settings.delivery", "sometimes"),
     ("settings.pusher.url", "https://soketi.dryapi.dev"),
     ("settings.topic", "a/b"),
+    ("settings.operations.listen", "8080"),
     ("settings.log.level", "trace"),
     ("settings.outbox.max_bytes", "8Gi"),
     ("settings.board.since_seconds", -1),

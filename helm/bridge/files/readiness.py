@@ -1,4 +1,4 @@
-"""Asks /readyz until it says yes, for a minute: `helm test` runs this in a pod."""
+"""Polls /readyz until the bridge is ready: `helm test` runs this in a pod."""
 # ruff: noqa: INP001, S310, T201 - a script for the pod's log; its caller names the URL
 
 import sys
@@ -16,9 +16,9 @@ while True:
         break
     except urllib.error.HTTPError as error:
         # The body names each check.
-        said = f"{url} says {error.code}: {error.read().decode()}"
+        problem = f"{url} returned {error.code}: {error.read().decode()}"
     except OSError as error:
-        said = f"{url} doesn't answer: {error}"
+        problem = f"{url} doesn't respond: {error}"
     if time.monotonic() > deadline:
-        sys.exit(said)
+        sys.exit(problem)
     time.sleep(1)
