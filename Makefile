@@ -82,11 +82,12 @@ chaos chaos-brokers soak restarts healing: $(STAMP) ## let things fail under loa
 # Modules that write generated files, or check them.
 GENERATORS := bridge.schemas bridge.settings.document tests.operations.page helm
 
-lint: $(STAMP) ## report what is wrong with style, spelling and generated files; never writes
+lint: $(STAMP) ## report what is wrong with style, language and generated files; never writes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff check --quiet --preview --select PLC2701 tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/codespell
+	@$(BIN)/python -m tests.words
 	@for module in $(GENERATORS); do $(BIN)/python -m $$module --check || exit 1; done
 	@$(BIN)/python -m tests.pusher.conformance
 	@$(BIN)/python -m tests.promises
