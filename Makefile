@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml
 		rm -rf $(VENV); echo "on Debian and Ubuntu, install the package python3-venv" >&2; exit 1; }
 	@echo "installing the project and its development tools into $(VENV)"
 	@# pip knows dependency groups (--group) since 25.1.
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip==26.3'
 	@$(BIN)/python -m pip install --quiet --editable '.[sandbox]' --group dev
 	@touch $@
 
