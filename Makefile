@@ -47,7 +47,7 @@ $(STAMP): pyproject.toml
 		rm -rf $(VENV); echo "on Debian and Ubuntu, install the package python3-venv" >&2; exit 1; }
 	@echo "installing the project and its development tools into $(VENV)"
 	@# pip knows dependency groups (--group) since 25.1.
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip==26.3'
 	@$(BIN)/python -m pip install --quiet --editable '.[sandbox]' --group dev
 	@touch $@
 
@@ -87,10 +87,10 @@ lint: $(STAMP) ## report what is wrong with style, language and generated files;
 	@$(BIN)/ruff check --quiet --preview --select PLC2701 tests
 	@$(BIN)/ruff format --check .
 	@$(BIN)/codespell
+	@$(BIN)/python -m tests.words
 	@for module in $(GENERATORS); do $(BIN)/python -m $$module --check || exit 1; done
 	@$(BIN)/python -m tests.pusher.conformance
 	@$(BIN)/python -m tests.promises
-	@$(BIN)/python -m tests.words
 
 format: $(STAMP) ## format the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only --quiet .
