@@ -155,10 +155,10 @@ def _another(setting: Setting) -> Any:
     default = setting.default
     if setting.is_secret or (setting.form is not None and setting.form.is_file):
         return _SECRET
-    if setting.kind is Kind.BOOLEAN:
-        return not default
-    if setting.kind is Kind.CHOICE:
-        return next(word for word in setting.choices if word != default)
+    is_switch = setting.kind is Kind.BOOLEAN
+    choices: tuple[Any, ...] = (False, True) if is_switch else setting.choices
+    if choices:
+        return next(choice for choice in choices if choice != default)
     if setting.name == "listen":
         return "[::]:9000"
     if setting.path.endswith("url"):
