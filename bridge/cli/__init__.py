@@ -1,9 +1,9 @@
 """
 The command line: `bridge` itself, which runs the service, and its subcommands.
 
-Commands hold no logic of their own: they find the settings and hand them to a
-room. A subcommand's module is imported when it is invoked, so that `bridge
---help` and a start never wait for what they don't use.
+Commands have no logic of their own: they load the settings and pass them on. A
+subcommand's module is imported when it is invoked, so that `bridge --help` and a start
+never wait for what they don't use.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import click
 
 import bridge
 from bridge.cli.group import BridgeGroup, LazyCommand
-from bridge.cli.options import config_option, given_settings, setting_options
+from bridge.cli.options import given_settings, setting_options
 from bridge.settings import Scope, load
 
 
@@ -32,21 +32,21 @@ COMMANDS = {
         "bridge.cli.check:command",
         "Find what would keep the bridge from working.",
     ),
-    "tail": LazyCommand("bridge.cli.tail:command", "Watch jobs live."),
+    "tail": LazyCommand("bridge.cli.readers:tail", "Watch jobs live."),
     "board": LazyCommand(
         "bridge.cli.board:command",
         "Show jobs live in a browser.",
     ),
     "verify": LazyCommand(
-        "bridge.cli.verify:command",
+        "bridge.cli.readers:verify",
         "Prove that a topic has no hole, duplicate or reordering.",
     ),
     "dlq": LazyCommand(
-        "bridge.cli.dlq:command",
+        "bridge.cli.readers:dlq",
         "Show and replay dead letters.",
     ),
     "gaps": LazyCommand(
-        "bridge.cli.gaps:command",
+        "bridge.cli.readers:gaps",
         "Show when events may have been missed.",
     ),
     "sandbox": LazyCommand(
@@ -90,7 +90,6 @@ _record_option = click.option(
     },
 )
 @setting_options(Scope.SERVICE)
-@config_option
 @_record_option
 @click.version_option(
     bridge.__version__, prog_name="bridge", message="%(prog)s %(version)s"
@@ -104,26 +103,21 @@ def root(ctx: click.Context, record: Path | None) -> None:
     holds what was received until Kafka has it.
     """
     if ctx.invoked_subcommand is None:
-        _run(ctx, record)
+        ctx.invoke(run, record=record)
     elif record is not None:
         raise click.UsageError(
-            f"--record is for `bridge` itself: `{ctx.invoked_subcommand}` opens no "
-            "connection to dryAPI.",
+            f"--record is for `bridge` itself: `{ctx.invoked_subcommand}` doesn't "
+            "connect to dryAPI.",
             ctx,
         )
 
 
-@root.command("run", hidden=True)
+@root.command(hidden=True)
 @setting_options(Scope.SERVICE)
-@config_option
 @_record_option
 @click.pass_context
-def run_command(ctx: click.Context, record: Path | None) -> None:
+def run(ctx: click.Context, record: Path | None) -> None:
     """Do what `bridge` without a command does."""
-    _run(ctx, record)
-
-
-def _run(ctx: click.Context, record: Path | None) -> None:
     flags, config_file = given_settings(ctx)
     loaded = load(flags, os.environ, config_file)
     # Imported when needed: the service brings Kafka's and trio's modules along, which
@@ -137,11 +131,11 @@ def _run(ctx: click.Context, record: Path | None) -> None:
 
         # OpenSSL reads the system's certificates meanwhile, 35 ms without the GIL.
         tls = reading.submit(client_tls, loaded.settings.pusher.ca_file)
-        from bridge.service import run  # noqa: PLC0415
+        from bridge.service import run as serve  # noqa: PLC0415
     gc.freeze()
     gc.enable()
     settings, warnings = loaded.settings, loaded.warnings
-    trio.run(partial(run, settings, warnings, tls=tls.result(), record=record))
+    trio.run(partial(serve, settings, warnings, tls=tls.result(), record=record))
 
 
 @contextmanager

@@ -12,8 +12,8 @@ import click
 import msgspec
 import trio
 
-from bridge.cli.options import SINCE, with_settings
-from bridge.cli.reading import be_quiet
+from bridge.cli.options import since_option, with_settings
+from bridge.cli.output import be_quiet
 from bridge.settings import Scope, Settings
 
 
@@ -22,13 +22,7 @@ __all__ = ["command"]
 
 @click.command("board")
 @with_settings(Scope.BOARD)
-@click.option(
-    "--since",
-    type=SINCE,
-    metavar="SPAN|TIME",
-    help="Start this far back: 90s, 1h30m, 2d, or a time. [BRIDGE_BOARD_SINCE_SECONDS; "
-    "default: 15m]",
-)
+@since_option("Start this far back", "[BRIDGE_BOARD_SINCE_SECONDS; default: 15m]")
 @click.option(
     "--show-results",
     is_flag=True,

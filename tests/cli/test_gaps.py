@@ -30,22 +30,22 @@ def test_the_ledger_is_a_table_with_its_totals(topic: Topic) -> None:
         f"{columns} in flight endpoint webhook unknown state",
         f"{at}12:00:00Z - - deaf client-42 - - - - open",
         f"- {at}11:59:30Z - first_start client-7 0 - - - closed",
-        f"{at}11:59:00Z {at}11:59:04Z 4.5 stopped client-42 4 1 2 1 settled",
+        f"{at}11:59:00Z {at}11:59:04Z 4.5 stopped client-42 4 1 2 1 resolved",
     ]
     assert gaps == (
-        f"3 gaps on {topic.gaps} (1 open, 1 closed, 1 settled), 4.5 s in all: "
+        f"3 gaps on {topic.gaps} (1 open, 1 closed, 1 resolved), 4.5 s in all: "
         "1 deaf (0.0 s), 1 first_start (0.0 s), 1 stopped (4.5 s)."
     )
     assert jobs == (
         "4 jobs in flight, 1 healed by the status endpoint, 2 by webhooks, 1 unknown: "
-        "lost for good, unless a webhook or the endpoint still tells. A job counts "
-        "for each gap that it went through. 2 gaps have not been settled yet."
+        "lost for good unless the endpoint or a webhook still reports them. "
+        "A job counts once for each of its gaps. 2 gaps not resolved yet."
     )
-    assert note.startswith(f"note: 1 record is no gap: {topic.gaps}-0@")
+    assert note.startswith(f"note: 1 record isn't a gap: {topic.gaps}-0@")
 
 
 def test_gaps_are_chosen_and_written_as_json(topic: Topic) -> None:
-    """By account, cause, time and state; a cause that no gap has is told."""
+    """By account, cause, time and state; a cause that no gap has is reported."""
     now = datetime.now(UTC).isoformat()
     tell(
         topic,
@@ -70,8 +70,7 @@ def test_gaps_are_chosen_and_written_as_json(topic: Topic) -> None:
     assert sorted(chosen("--since", "1h")) == ["c", "d"]
     assert chosen("--open") == chosen("--cause", "deaf") == ["d"]
     result = run(reading(topic, "gaps", "--cause", "def"))
-    assert result.stdout == f"{topic.gaps} holds no gaps such as those.\n"
+    assert result.stdout == f"{topic.gaps} has no such gaps.\n"
     assert result.stderr == (
-        "bridge: no gap has the cause 'def'; those that are there: 'deaf', "
-        "'disconnected'.\n"
+        "bridge: no gap has the cause 'def'; the causes are 'deaf', 'disconnected'.\n"
     )

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import trio
 
-from bridge.consumer.replay import Replayed, directory_of, replay
+from bridge.consumer.replay import Choice, Replayed, directory_of, replay
 from bridge.settings import KafkaSettings, OutboxSettings, Settings, TopicSettings
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import Sent, write
@@ -61,9 +61,8 @@ class Scene:
         with trio.fail_after(DEADLINE_SECONDS):
             return await replay(
                 settings,
-                directory=directory_of(settings, None),
-                dead_letter_topic=self.topic.dead_letter,
-                **choices,
+                Choice(self.topic.dead_letter, self.topic.name, **choices),
+                directory_of(settings, None),
             )
 
     async def outcomes(
@@ -72,7 +71,7 @@ class Scene:
         """Replay, and give what became of the letters of those outcomes there are."""
         done = await self.replay(settings, **choices)
         assert (done.trouble, done.waiting) == (None, 0)
-        return {outcome.value: n for outcome, n in done.tally.outcomes.items() if n}
+        return {outcome.value: n for outcome, n in done.outcomes.items() if n}
 
     async def read(self, name: str | None = None) -> list[Record]:
         """Read the topic of jobs, or another one, to its end."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.consumer.dead_letters import Shaped, replaying
-from bridge.consumer.dead_letters.letter import as_letter
-from bridge.consumer.replay import shaper
+from bridge.consumer import replay
+from bridge.consumer.dead_letters import as_letter
+from bridge.consumer.replay import Shaped, shaper
 from bridge.settings import OutboxSettings, Settings
 from tests.consumer.dead_letters.letters import (
     NOW_MS,
@@ -20,7 +20,7 @@ from tests.consumer.dead_letters.letters import (
     payload,
     sent,
 )
-from tests.consumer.verify.topics import proof_of
+from tests.consumer.verify.topics import report_on
 from tests.replay.scene import Scene
 
 
@@ -87,7 +87,7 @@ async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
         Sent(None),
     )
     done = await scene.replay()
-    assert {outcome.value: n for outcome, n in done.tally.outcomes.items() if n} == {
+    assert {outcome.value: n for outcome, n in done.outcomes.items() if n} == {
         "replayed": 1,
         "still_invalid": 4,
         "after_terminal": 1,
@@ -97,12 +97,12 @@ async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
         "unknown_reason": 1,
         "foreign": 2,
     }
-    assert done.tally.invalid == {
+    assert done.invalid == {
         "not_json": 2,
         "missing_request_id": 1,
         "unknown_status": 1,
     }
-    assert done.tally.letters == 12
+    assert done.outcomes.total() == 12
     (record,) = await scene.read()
     assert (record.key, record.value) == (b"job-1", payload("job-1"))
 
@@ -127,7 +127,7 @@ async def test_no_mixture_of_runs_replays_a_letter_twice(scene: Scene) -> None:
     await scene.letters(sent(payload("job-4"), ce_id="a-4"))
     assert await scene.outcomes() == {"already_replayed": 4, "replayed": 1}
     assert await scene.sources() == dict.fromkeys((b"a-1", b"a-2", b"a-3", b"a-4"), 1)
-    assert (await proof_of(scene.topic)).is_clean
+    assert (await report_on(scene.topic)).clean
 
 
 async def test_a_replay_whose_outbox_is_gone_repeats_nothing(scene: Scene) -> None:
@@ -195,9 +195,9 @@ async def test_many_jobs_are_replayed_part_by_part(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is kept in memory of jobs has a bound; all of them go, in their order."""
-    monkeypatch.setattr(replaying, "JOBS_A_SLICE", 10)
+    monkeypatch.setattr(replay, "JOBS_AT_ONCE", 10)
     monkeypatch.setattr("bridge.kafka.reader.RUN_RECORDS", 7)
-    monkeypatch.setattr(replaying, "BATCH_BYTES", 300)
+    monkeypatch.setattr(replay, "BATCH_BYTES", 300)
     steps = ("processing", "in_progress", "done")
     await scene.letters(
         *(sent(numeric(f"job-{n}", step)) for step in steps for n in range(40)),
@@ -209,7 +209,7 @@ async def test_many_jobs_are_replayed_part_by_part(
         found.setdefault(record.key or b"", []).append(status)
     assert len(found) == 40
     assert all(statuses == [*steps] for statuses in found.values())
-    assert (await proof_of(scene.topic)).is_clean
+    assert (await report_on(scene.topic)).clean
     assert await scene.outcomes() == {"already_replayed": 120}
 
 

@@ -1,4 +1,4 @@
-"""Of each gap the last record counts, and what is no gap stops nothing."""
+"""Of each gap the last record counts, and what isn't a gap stops nothing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pytest
 from bridge.consumer.gaps import (
     Choice,
     Folded,
-    NoGapError,
+    InvalidGapError,
     Overview,
     State,
     as_gap,
+    overview_as_json,
 )
-from bridge.consumer.gaps.view import overview_as_json
 from tests.consumer.gaps.ledger import (
     consumed,
     records,
@@ -90,15 +90,14 @@ def test_gap_of_another_version_is_a_gap(more: dict[str, Any]) -> None:
         value().replace(b"client-42", b"\xff\xfe"),
     ],
 )
-def test_what_is_no_gap_is_counted_and_named(bad: bytes | None) -> None:
+def test_what_isnt_a_gap_is_counted_and_named(bad: bytes | None) -> None:
     """Whoever wrote it, the gaps around it are shown."""
     overview = overview_of(value(), bad, value("g-2"))
     assert len(overview.gaps) == 2
-    assert overview.no_gaps == 1
-    [named] = overview.named
-    assert named.place == "jobs.gaps-0@1"
-    assert named.reason
-    with pytest.raises(NoGapError):
+    assert overview.invalid == 1
+    [(place, reason)] = overview.named
+    assert (place, bool(reason)) == ("jobs.gaps-0@1", True)
+    with pytest.raises(InvalidGapError):
         as_gap(consumed(bad))
 
 
@@ -125,14 +124,14 @@ def test_json_has_gaps_as_their_records_have_them() -> None:
             "healed_by_webhook": 1,
             "unknown": 0,
             "seconds": 7.25,
-            "state": "settled",
+            "state": "resolved",
         }
     ]
     assert report["totals"] == {
         "gaps": 1,
         "open": 0,
         "closed": 0,
-        "settled": 1,
+        "resolved": 1,
         "seconds": 7.25,
         "causes": {"disconnected": {"gaps": 1, "seconds": 7.25}},
         "jobs_in_flight": 3,
@@ -141,7 +140,7 @@ def test_json_has_gaps_as_their_records_have_them() -> None:
         "unknown": 0,
     }
     assert report["left_out"] == 0
-    assert report["no_gaps"] == {
+    assert report["invalid"] == {
         "count": 1,
-        "first": [{"place": "jobs.gaps-0@1", "reason": "it is no JSON"}],
+        "first": [{"place": "jobs.gaps-0@1", "reason": "it isn't JSON"}],
     }

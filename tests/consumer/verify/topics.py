@@ -1,4 +1,4 @@
-"""Records with a bridge's headers, for the judge alone and for real topics."""
+"""Records with a bridge's headers, for the verifier alone and for real topics."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Producer
 
-from bridge.consumer.verify import Claim, Report, prove
+from bridge.consumer.verify import Report, verify
+from bridge.outbox.survey import SurveyedOutbox, SurveyedPartition
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 
@@ -62,23 +63,17 @@ def marker(topic: str, sequence: int, *, outbox: str = OUTBOX) -> Sent:
     return Sent(sequence, outbox, f"dead-{sequence}", extra=extra)
 
 
-def claim(
+def surveyed(
     topic: str,
     delivered: int,
     *,
     waiting: int = 0,
-    quarantined: Sequence[int] = (),
+    unsendable: Sequence[int] = (),
     outbox: str = OUTBOX,
-) -> Claim:
-    """Say what the outbox holds of partition 0."""
-    return Claim(
-        outbox=outbox,
-        topic=topic,
-        partition=0,
-        delivered=delivered,
-        waiting=waiting,
-        quarantined=quarantined,
-    )
+) -> SurveyedOutbox:
+    """Make an outbox's survey, with partition 0 of a topic."""
+    partition = SurveyedPartition(topic, 0, delivered, waiting, [*unsendable])
+    return SurveyedOutbox(outbox, [partition], 0)
 
 
 def write(
@@ -140,16 +135,16 @@ def _produce(
         )
 
 
-async def proof_of(topic: Topic, **choices: object) -> Report:
-    """Prove a topic as the command does."""
+async def report_on(topic: Topic, **choices: object) -> Report:
+    """Verify a topic as the command does."""
     settings = KafkaSettings(bootstrap_servers=topic.bootstrap_servers)
     chosen: dict[str, object] = {"dead_letter_topic": topic.dead_letter, **choices}
-    return await prove(settings, topic.name, **chosen)  # type: ignore[arg-type]
+    return await verify(settings, topic.name, **chosen)  # type: ignore[arg-type]
 
 
 def kinds(report: Report) -> list[tuple[str, int | None, int | None, int]]:
-    """Give kind, first and last sequence and offset of each finding."""
+    """Give kind, first and last sequence and offset of each issue."""
     return [
         (one.kind.value, one.first_sequence, one.last_sequence, one.offset)
-        for one in report.findings
+        for one in report.issues
     ]
