@@ -61,7 +61,7 @@ _TOPICS_SECONDS: Final = 6.0
 _REGISTRY_SECONDS: Final = 2.7
 
 # The findings of `kafka.acls` and of `kafka.sizes`.
-_PERMISSIONS: Final = frozenset({"rights", "configuration"})
+_PERMISSIONS: Final = frozenset({"permissions", "configuration"})
 _SIZES: Final = frozenset({"max.message.bytes"})
 
 
