@@ -28,45 +28,38 @@ from bridge.settings import Scope, load
 __all__ = ["root"]
 
 COMMANDS = {
+    "board": LazyCommand("bridge.cli.board:command", "Show jobs live in a browser."),
     "check": LazyCommand(
-        "bridge.cli.check:command",
-        "Find what would keep the bridge from working.",
-    ),
-    "tail": LazyCommand("bridge.cli.readers:tail", "Watch jobs live."),
-    "board": LazyCommand(
-        "bridge.cli.board:command",
-        "Show jobs live in a browser.",
-    ),
-    "verify": LazyCommand(
-        "bridge.cli.readers:verify",
-        "Prove that a topic has no hole, duplicate or reordering.",
-    ),
-    "dlq": LazyCommand(
-        "bridge.cli.readers:dlq",
-        "Show and replay dead letters.",
-    ),
-    "gaps": LazyCommand(
-        "bridge.cli.readers:gaps",
-        "Show when events may have been missed.",
-    ),
-    "sandbox": LazyCommand(
-        "bridge.cli.sandbox:command",
-        "Run a local dryAPI with simulated jobs.",
-        extra="sandbox",
+        "bridge.cli.check:command", "Find what would keep the bridge from working."
     ),
     "config": LazyCommand(
         "bridge.cli.config:command", "Show the effective settings and their sources."
     ),
+    "dlq": LazyCommand("bridge.cli.readers:dlq", "Show and replay dead letters."),
+    "gaps": LazyCommand(
+        "bridge.cli.readers:gaps", "Show when events may have been missed."
+    ),
+    "sandbox": LazyCommand(
+        "bridge.cli.sandbox:command", "Run a local dryAPI with simulated jobs."
+    ),
+    "tail": LazyCommand("bridge.cli.readers:tail", "Watch jobs live."),
+    "verify": LazyCommand(
+        "bridge.cli.readers:verify",
+        "Prove that a topic has no hole, duplicate or reordering.",
+    ),
 }
 
-
+# \b: lines stay as they are.
 _EPILOG = """
+\b
 Every setting is also a variable, BRIDGE_ and its name in capitals, and a key in the
 file of --config: `bridge config` lists all of them. A secret is never a flag:
 
+\b
   export BRIDGE_CLIENT_ID=... BRIDGE_API_TOKEN_FILE=/run/secrets/dryapi-token
   bridge --topic jobs --bootstrap-servers kafka-1:9092,kafka-2:9092
 
+\b
 Exit codes: 0 clean shutdown, 1 other errors, 2 usage or settings, 3 dryAPI refuses,
 4 Kafka refuses or was never reached.
 """
@@ -81,7 +74,7 @@ _record_option = click.option(
 
 @click.group(
     cls=BridgeGroup,
-    lazy_commands=COMMANDS,
+    commands=COMMANDS,
     invoke_without_command=True,
     epilog=_EPILOG,
     context_settings={
@@ -100,7 +93,7 @@ def root(ctx: click.Context, record: Path | None) -> None:
     Subscribe to dryAPI's job events and publish them to Kafka.
 
     Each job's events are published in order, keyed by request_id. An outbox on disk
-    holds what was received until Kafka has it.
+    holds what was received until Kafka has it. A command below does something else.
     """
     if ctx.invoked_subcommand is None:
         ctx.invoke(run, record=record)

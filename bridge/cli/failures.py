@@ -25,17 +25,11 @@ from bridge.settings import all_settings
 from bridge.text import redact
 
 
-__all__ = ["MissingExtraError", "report", "report_usage", "show_defect", "telling"]
+__all__ = ["report", "report_usage", "show_defect", "telling"]
 
 # Several rooms may fail together. What dryAPI refuses explains more than what
 # Kafka then lacks, and both more than an outbox that can't be emptied.
 _TELLING = (RefusedError, KafkaError, OutboxError, BridgeError)
-
-
-class MissingExtraError(BridgeError):
-    """A command's optional packages are missing: say how to install them."""
-
-    exit_code = ExitCode.USAGE
 
 
 def telling(error: BaseException) -> BridgeError | KeyboardInterrupt | None:
