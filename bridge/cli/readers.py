@@ -352,6 +352,7 @@ def replay(  # noqa: PLR0913 - one for each option
     """
     # Imported when needed: it brings the outbox and the relay along.
     from bridge.consumer import replay as replaying  # noqa: PLC0415
+    from bridge.consumer.replay_outbox import directory_of  # noqa: PLC0415
 
     # A line of the log would tear a terminal's bar, and the end says what matters.
     quiet = "critical" if sys.stderr.isatty() else "warning"
@@ -363,7 +364,7 @@ def replay(  # noqa: PLR0913 - one for each option
         since_ms=since,
         reason=reason,
     )
-    directory = replaying.directory_of(settings, outbox_dir)
+    directory = directory_of(settings, outbox_dir)
     run = partial(replaying.replay, settings, choice, directory, is_dry=dry_run)
     watch = Watch("dead letters", Console(stderr=True), note)
     with watch.bar:

@@ -1,5 +1,5 @@
 """
-The replay of dead letters: a writer beside the bridge, with its own outbox and relay.
+The replay of dead letters: which are published again, and in what order of reading.
 
 Letters are read first, then the topic of jobs, then the letters once more, which are
 written. That is done for so many jobs at a time, so that memory is bounded.
@@ -10,12 +10,11 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from enum import StrEnum
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 import msgspec
 import structlog
@@ -26,18 +25,17 @@ from bridge.consumer.dead_letters import NO_REASON, Letter, as_letter, received_
 from bridge.consumer.job_record import UNREADABLE, read_job_record
 from bridge.consumer.reading import Take, read_through
 from bridge.consumer.render import escaped, json_object, print_line, print_table
-from bridge.errors import DeadLetterReason, OutboxDirectoryError
+from bridge.consumer.replay_outbox import ReplayOutbox, StalledError
+from bridge.errors import DeadLetterReason
 from bridge.events import header_names as names
 from bridge.events.intake import Intake
 from bridge.events.job_status import STATUSES, TERMINAL_STATUSES
 from bridge.events.record import Origin, Record
 from bridge.kafka.reader import ConsumedRecord, Edge, Lane, Start
-from bridge.kafka.relay.relay import Relay
 from bridge.kafka.scan import Progress
-from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.survey import is_for_replays, replayed_in
+from bridge.outbox import OutboxDirectory
+from bridge.outbox.survey import replayed_in
 from bridge.outbox.values import RETENTION
-from bridge.schemas.registry import SchemaRegistry
 from bridge.settings import Settings
 
 
@@ -46,19 +44,14 @@ __all__ = [
     "Outcome",
     "Replayed",
     "Shaped",
-    "directory_of",
     "replay",
     "replayed_as_json",
     "shaper",
     "show_replayed",
 ]
 
-_T = TypeVar("_T")
-
-
 # Receives how far a reading has come, and what it reads.
 OnStep: TypeAlias = Callable[[Progress, str], None]
-
 
 _log = structlog.get_logger("bridge.replay")
 
@@ -67,26 +60,6 @@ JOBS_AT_ONCE = 100_000
 
 # What is given to the outbox at once, beside at most 2,000 letters.
 BATCH_BYTES = 1024 * 1024
-
-# How often the outbox is polled while something waits, and for an answer.
-_POLL_SECONDS = 0.02
-_ANSWER_SECONDS = 0.001
-
-# Rows that may wait while more are written: what the relay sends in some 100 ms.
-_MAX_WAITING = 5_000
-
-# An election takes seconds; a longer wait is a failure.
-STALLED_SECONDS = 60.0
-
-# As in `bridge.service`: what the Kafka thread gets for its end.
-_RELAY_GRACE_SECONDS = 4.0
-
-# A disk that can't be written to for so long doesn't recover by itself.
-_STUCK_SECONDS = 1.0
-
-
-class _StalledError(Exception):
-    """There is no progress; what is written waits for the next run."""
 
 
 class Outcome(StrEnum):
@@ -171,28 +144,6 @@ class Replayed(msgspec.Struct):
     waiting: int = 0
 
 
-def directory_of(settings: Settings, given: Path | None) -> Path:
-    """
-    Return the replay's own outbox directory.
-
-    Args:
-        settings: The bridge's.
-        given: The operator's choice; None for a directory inside the bridge's, and so
-            on the same volume.
-
-    Raises:
-        OutboxDirectoryError: It is a bridge's.
-    """
-    own = settings.outbox.dir
-    directory = own / "replay" if given is None else given
-    if directory.resolve() == own.resolve() or not is_for_replays(directory):
-        raise OutboxDirectoryError(
-            f"--outbox-dir: {directory} is the outbox directory of a bridge; a replay "
-            "is a writer of its own and needs another one"
-        )
-    return directory
-
-
 async def replay(
     settings: Settings,
     choice: Choice,
@@ -221,55 +172,59 @@ async def replay(
         ConfigError: A setting that only its use shows to be wrong.
     """
     if is_dry:
-        return await _Replay(settings, choice, _DrySink(directory), on_progress).run()
+        return await _Replay(settings, choice, _DryOutbox(directory), on_progress).run()
     # As the bridge would create it, if none has run here yet.
     with suppress(OSError):
         settings.outbox.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with OutboxDirectory(directory) as locked:
-        writer = _Writer(settings, locked, choice.dead_letter_topic)
-        return await _Replay(settings, choice, writer, on_progress).run()
+        outbox = ReplayOutbox(settings, locked, choice.dead_letter_topic)
+        return await _Replay(settings, choice, outbox, on_progress).run()
 
 
 class _Replay:
     """One replay, from the start of the dead letters to their present end."""
 
     def __init__(
-        self, settings: Settings, choice: Choice, sink: _Sink, on_progress: OnStep
+        self,
+        settings: Settings,
+        choice: Choice,
+        outbox: _DryOutbox | ReplayOutbox,
+        on_progress: OnStep,
     ) -> None:
         self._settings = settings
         self._choice = choice
-        self._sink = sink
+        self._outbox = outbox
         self._shape = shaper(settings, choice.dead_letter_topic)
         self._on_progress = on_progress
         self._result = Replayed()
 
     async def run(self) -> Replayed:
         """Replay what there is, until a signal; say what became of it."""
-        sink, result = self._sink, self._result
+        outbox, result = self._outbox, self._result
         result.trouble = "it was interrupted"
         drain_seconds = self._settings.shutdown_timeout_seconds
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(sink.run)
+            nursery.start_soon(outbox.run)
             with trio.CancelScope() as work:
                 nursery.start_soon(_watch_signals, work, nursery.cancel_scope)
                 try:
                     await self._replay()
                     result.trouble = None
-                except _StalledError as error:
+                except StalledError as error:
                     result.trouble, drain_seconds = str(error), 0.0
-            await sink.drain(drain_seconds)
+            await outbox.drain(drain_seconds)
             nursery.cancel_scope.cancel()
-        if sink.waiting:
+        if outbox.waiting:
             result.trouble = result.trouble or "Kafka was too slow"
-            result.waiting = sink.waiting
+            result.waiting = outbox.waiting
             _log.warning(
-                "replay.incomplete", waiting=sink.waiting, trouble=result.trouble
+                "replay.incomplete", waiting=outbox.waiting, trouble=result.trouble
             )
         return result
 
     async def _replay(self) -> None:
         # What an earlier replay left in the outbox goes first.
-        await self._sink.settle()
+        await self._outbox.settle()
         since_ms = self._choice.since_ms
         start: Start = Edge.BEGINNING if since_ms is None else since_ms
         behind: Mapping[Lane, int] | None = None
@@ -282,7 +237,7 @@ class _Replay:
             if look.jobs:
                 states = await self._states(look)
                 await self._read("replay", partial(self._write, states), start, behind)
-                await self._sink.settle()
+                await self._outbox.settle()
             else:
                 self._result.outcomes += look.result.outcomes
                 self._result.invalid += look.result.invalid
@@ -344,7 +299,7 @@ class _Replay:
                 batch[ce_id] = shaped.records
                 size_bytes += sum(len(record.value) for record in shaped.records)
             if batch and (size_bytes >= BATCH_BYTES or number == len(found)):
-                new = await self._sink.write(batch)
+                new = await self._outbox.write(batch)
                 outcomes[Outcome.REPLAYED] += len(new)
                 outcomes[Outcome.ALREADY_REPLAYED] += len(batch) - len(new)
                 batch, size_bytes = {}, 0
@@ -354,7 +309,7 @@ class _Replay:
     ) -> list[tuple[Letter, str, Shaped]]:
         """Return the letters that can be decoded now, and count all others."""
         letters = [as_letter(record) for record in run]
-        known = await self._sink.known({one.ce_id for one in letters if one.ce_id})
+        known = await self._outbox.known({one.ce_id for one in letters if one.ce_id})
         found = []
         for letter in letters:
             ce_id = letter.ce_id
@@ -371,6 +326,33 @@ class _Replay:
                 outcome = Outcome.STILL_INVALID
             result.outcomes[outcome] += 1
         return found
+
+
+class _DryOutbox:
+    """Accepts what would be replayed, and writes nothing."""
+
+    waiting = 0
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._taken: set[str] = set()
+
+    async def run(self) -> None:
+        pass
+
+    async def drain(self, _seconds: float) -> None:
+        pass
+
+    async def known(self, ce_ids: Collection[str]) -> set[str]:
+        return replayed_in(self._directory, [*ce_ids])
+
+    async def write(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
+        new = letters.keys() - self._taken
+        self._taken |= new
+        return new
+
+    async def settle(self) -> None:
+        pass
 
 
 class _Look:
@@ -533,144 +515,6 @@ def _marked(record: Record, letter: Letter) -> Record:
     return msgspec.structs.replace(
         record, extra=record.extra + marks, status=None, progress=None
     )
-
-
-# -- Where records go -----------------------------------------------------------------
-
-
-class _DrySink:
-    """Accepts what would be replayed, and writes nothing."""
-
-    waiting = 0
-
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._taken: set[str] = set()
-
-    async def run(self) -> None:
-        pass
-
-    async def drain(self, _seconds: float) -> None:
-        pass
-
-    async def known(self, ce_ids: Collection[str]) -> set[str]:
-        return replayed_in(self._directory, [*ce_ids])
-
-    async def write(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
-        new = letters.keys() - self._taken
-        self._taken |= new
-        return new
-
-    async def settle(self) -> None:
-        pass
-
-
-class _Writer:
-    """The replay's outbox and relay, with a bound for what waits."""
-
-    def __init__(
-        self, settings: Settings, directory: OutboxDirectory, dead_letter_topic: str
-    ) -> None:
-        registry = None
-        if settings.schema_registry.url is not None:
-            registry = SchemaRegistry(settings)
-        self._outbox = Outbox(
-            directory, msgspec.structs.replace(settings.outbox, dir=directory.path)
-        )
-        topics = [settings.topic, dead_letter_topic]
-        if settings.previews == "topic":
-            topics.append(settings.preview_topic)
-        self._relay = Relay(
-            # The bridge creates and checks topics.
-            msgspec.structs.replace(settings.kafka, create_topics=False),
-            topics,
-            self._outbox,
-            dead_letter_topic=dead_letter_topic,
-            max_dead_letter_bytes=settings.limits.event_bytes,
-            delivery=settings.delivery,
-            wire_format=registry,
-        )
-        self._relay_ended = trio.Event()
-
-    @property
-    def waiting(self) -> int:
-        """How many rows wait for Kafka."""
-        return self._outbox.statistics.rows
-
-    async def run(self) -> None:
-        """Send what is written, until it is cancelled or drained."""
-        try:
-            await self._relay.run()
-        finally:
-            self._relay_ended.set()
-
-    async def drain(self, seconds: float) -> None:
-        """Give what waits its time to reach Kafka, and end the relay."""
-        self._relay.drain()
-        with trio.move_on_after(seconds):
-            await self._relay_ended.wait()
-        self._relay.abort()
-        with trio.move_on_after(_RELAY_GRACE_SECONDS):
-            await self._relay_ended.wait()
-
-    async def known(self, ce_ids: Collection[str]) -> set[str]:
-        """Return those of some letters that were replayed."""
-        if not ce_ids:
-            return set()
-        return await self._answer(self._outbox.replayed([*ce_ids]))
-
-    async def write(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
-        """Write the records of letters, and note the letters, in one transaction."""
-        topics = {one.topic for records in letters.values() for one in records}
-        # Partition counts are known once Kafka was reached.
-        await self._wait(
-            lambda: self.waiting <= _MAX_WAITING and self._outbox.knows(topics)
-        )
-        return await self._answer(self._outbox.replay(letters))
-
-    async def settle(self) -> None:
-        """Wait until all that was written is in Kafka."""
-        await self._wait(lambda: self.waiting == 0)
-
-    async def _wait(self, is_done: Callable[[], bool]) -> None:
-        """Wait for as long as Kafka takes records."""
-        least, moved_at, last_error = self.waiting, trio.current_time(), ""
-        while not is_done():
-            if self.waiting < least:
-                least, moved_at, last_error = self.waiting, trio.current_time(), ""
-            # Between two tries, while the relay reads the log, there is none.
-            last_error = self._relay.statistics.last_error or last_error
-            if trio.current_time() > moved_at + STALLED_SECONDS:
-                # Without the error's name.
-                reason = f": {last_error.partition(': ')[2]}" if last_error else ""
-                trouble = (
-                    f"has taken none of {least:,} records" if least else "was away"
-                )
-                raise _StalledError(
-                    f"Kafka {trouble} for {STALLED_SECONDS:.0f} s{reason}"
-                )
-            await trio.sleep(_POLL_SECONDS)
-            self._check_disk()
-
-    async def _answer(self, future: Future[_T]) -> _T:
-        """Wait for the outbox's thread, also when cancelled: it takes milliseconds."""
-        stuck_at = trio.current_time() + _STUCK_SECONDS
-        with trio.CancelScope(shield=True):
-            while not future.done():
-                if trio.current_time() > stuck_at:
-                    self._check_disk()
-                await trio.sleep(_ANSWER_SECONDS)
-        try:
-            return future.result()
-        except CancelledError as error:
-            raise _StalledError("the outbox was damaged, or is at its end") from error
-
-    def _check_disk(self) -> None:
-        if self._outbox.is_stuck:
-            raise _StalledError("nothing can be written to the disk of the outbox")
-
-
-_Sink: TypeAlias = _DrySink | _Writer
 
 
 # -- What people and programs get -----------------------------------------------------

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import trio
 
-from bridge.consumer.replay import Choice, Replayed, directory_of, replay
+from bridge.consumer.replay import Choice, Replayed, replay
+from bridge.consumer.replay_outbox import directory_of
 from bridge.settings import KafkaSettings, OutboxSettings, Settings, TopicSettings
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import Sent, write

@@ -8,7 +8,7 @@ import pytest
 import trio
 from confluent_kafka.admin import AclOperation
 
-from bridge.consumer import replay
+from bridge.consumer import replay_outbox
 from bridge.settings import KafkaSettings
 from tests.consumer.dead_letters.letters import payload, sent
 from tests.kafka.security.granting import least
@@ -44,7 +44,7 @@ async def test_a_replay_needs_what_the_bridge_needs_of_two_topics(
     quick = {"resume_quiet_seconds": 0.1}
     kafka = KafkaSettings(**{**guest.settings(), **quick})  # type: ignore[arg-type]
     settings = scene.settings(delivery=delivery, kafka=kafka)
-    monkeypatch.setattr(replay, "STALLED_SECONDS", 1.0)
+    monkeypatch.setattr(replay_outbox, "STALLED_SECONDS", 1.0)
     done = await scene.replay(settings)
     assert done.waiting == 20
     assert "Grant the user Write on the topic" in str(done.trouble)
