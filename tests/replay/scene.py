@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,9 @@ class Scene:
             **more,
         )
 
-    async def letters(self, *letters: Sent) -> None:
-        """Write dead letters."""
-        await trio.to_thread.run_sync(write, self.topic, letters)
-
-    async def jobs(self, *records: Sent) -> None:
-        """Write records of the topic of jobs."""
-        await trio.to_thread.run_sync(
-            lambda: write(self.topic, records, name=self.topic.name)
-        )
+    async def write(self, *records: Sent, name: str | None = None) -> None:
+        """Write dead letters, or records of another topic."""
+        await trio.to_thread.run_sync(partial(write, self.topic, records, name=name))
 
     async def replay(
         self, settings: Settings | None = None, **choices: Any

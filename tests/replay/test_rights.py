@@ -30,7 +30,7 @@ async def test_a_replay_needs_what_the_bridge_needs_of_two_topics(
     topic = topic_of(secure)
     secure.create_topic(topic.dead_letter, 1)
     scene = Scene(topic, tmp_path)
-    await scene.letters(*(sent(payload(f"job-{n}")) for n in range(20)))
+    await scene.write(*(sent(payload(f"job-{n}")) for n in range(20)))
     guest = await trio.to_thread.run_sync(Guest, secure)
     rights = [one for one in least(topic.name, delivery) if one.name != topic.gaps]
     (write,) = [
