@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import trio
-from confluent_kafka import Producer
 from PIL import Image
 
 from bridge.gaps.gap import GapCause
@@ -26,6 +25,7 @@ from tests.examples.records import (
     write_again,
 )
 from tests.examples.rooms import CLIENT_ID, Publish, Rooms, open_rooms
+from tests.kit import writer
 from tests.kit.broker import KafkaBroker, configure_broker, configure_topic
 from tests.kit.kafka import KafkaServer
 from tests.kit.reader import Record
@@ -232,9 +232,8 @@ async def test_an_end_stays(topic: Topic, publish: Publish, tmp_path: Path) -> N
     (earlier,) = [one for one in records if b'"in_progress"' in (one.value or b"")]
     (erased,) = [one for one in records if one.key == b"job-2"]
     write_again(topic, earlier, ce_id=b"late-1")
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    producer.produce(topic.name, key=b"job-2", partition=erased.partition)
-    assert producer.flush(10.0) == 0
+    tombstone = writer.Sent(None, b"job-2", partition=erased.partition)
+    writer.write(topic.bootstrap_servers, topic.name, [tombstone])
     line = [*example("latest_state.py", topic), "--once"]
     async with running(line, tmp_path) as program:
         assert await program.lines(1) == ["caught up: 1 done"]

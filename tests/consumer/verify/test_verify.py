@@ -16,14 +16,14 @@ from tests.consumer.verify.topics import (
     Sent,
     kinds,
     marker,
-    open_transaction,
     report_on,
     rows,
     surveyed,
     write,
-    write_transaction,
+    written,
 )
 from tests.kit.broker import KafkaBroker
+from tests.kit.writer import open_transaction, write_transaction
 
 
 in_thread = trio.to_thread.run_sync
@@ -35,6 +35,12 @@ def compacted(kafka: KafkaBroker, topic: Topic) -> Topic:
     name = f"{topic.name}-compacted"
     kafka.create_topic(name, 1, {"cleanup.policy": "compact"})
     return replace(topic, name=name, partitions=1)
+
+
+def transact(topic: Topic, records: list[Sent], commit: bool) -> None:  # noqa: FBT001
+    """Write records of partition 0 in a transaction, and end it."""
+    servers, of_partition = topic.bootstrap_servers, written(records)
+    write_transaction(servers, topic.name, of_partition, commit=commit)
 
 
 async def test_issues_are_named_with_their_offsets(topic: Topic) -> None:
@@ -85,14 +91,10 @@ async def test_refused_records_are_no_holes(topic: Topic) -> None:
 
 async def test_aborted_transactions_are_left_out(topic: Topic) -> None:
     """Their records show with read_uncommitted alone; markers leave no hole."""
-
-    def transact() -> None:
-        write_transaction(topic, rows(1, 2), commit=True)
-        write_transaction(topic, rows(3, 4), commit=False)
-        write_transaction(topic, rows(3, 4), commit=True)
-        write(topic, rows(5))
-
-    await in_thread(transact)
+    await in_thread(transact, topic, rows(1, 2), True)
+    await in_thread(transact, topic, rows(3, 4), False)
+    await in_thread(transact, topic, rows(3, 4), True)
+    write(topic, rows(5))
     report = await report_on(topic)
     assert report.clean
     assert report.records == 5
@@ -103,17 +105,12 @@ async def test_aborted_transactions_are_left_out(topic: Topic) -> None:
 
 async def test_markers_excuse_no_hole(topic: Topic, compacted: Topic) -> None:
     """Where nothing is compacted, offsets without record are no excuse."""
-    sent = rows(1, 2, 3, 4, 5)
-
-    def transact(place: Topic) -> None:
-        write_transaction(place, sent[:2], commit=True)
-        write_transaction(place, sent[2:3], commit=False)
-        write_transaction(place, sent[3:], commit=True)
-
-    await in_thread(transact, topic)
+    for each in (topic, compacted):
+        await in_thread(transact, each, rows(1, 2), True)
+        await in_thread(transact, each, rows(3), False)
+        await in_thread(transact, each, rows(4, 5), True)
     report = await report_on(topic)
     assert kinds(report) == [("hole", 3, 3, 5)]
-    await in_thread(transact, compacted)
     report = await report_on(compacted)
     assert report.clean
     assert report.outboxes[0].compacted == 1
@@ -122,7 +119,8 @@ async def test_markers_excuse_no_hole(topic: Topic, compacted: Topic) -> None:
 async def test_an_open_transaction_is_named(topic: Topic) -> None:
     """What stands behind it isn't read, and the end isn't called missing."""
     write(topic, rows(1, 2))
-    with open_transaction(topic, rows(3)):
+    servers = topic.bootstrap_servers
+    with open_transaction(servers, topic.name, written(rows(3))):
         write(topic, rows(4))
         report = await report_on(topic, outboxes=[surveyed(topic.name, 4)])
     assert report.clean
