@@ -1,7 +1,7 @@
 """
 `bridge board`: options, the address, signals.
 
-What is shown and how it is read stands in `bridge.board`.
+What is shown and how it is read is in `bridge.board`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def command(settings: Settings, *, since: int | None, show_results: bool) -> Non
     Show jobs, gaps and dead letters live in a browser.
 
     It reads the topics as any other consumer, joins no group, writes nothing, and
-    asks no bridge. The page is for this machine alone unless --listen says otherwise:
-    whoever reaches it sees what is on the topics. Ctrl-C ends it.
+    asks no bridge. Only this machine reaches the page unless --listen says otherwise:
+    every client that does sees what is on the topics. Ctrl-C ends it.
     """
     # Imported when needed: the page's modules are of no use to --help.
     from bridge.board.running import run  # noqa: PLC0415

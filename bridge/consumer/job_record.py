@@ -89,16 +89,9 @@ def read_job_record(record: ConsumedRecord) -> JobRecord:
 
 def unframed(record: ConsumedRecord) -> tuple[int | None, bytes]:
     """
-    Separate a record's value from a Schema Registry's prefix.
+    Return a Schema Registry's id, None without one, and the value behind its prefix.
 
     A dead letter is left as it is: its value may begin with any byte.
-
-    Args:
-        record: The record.
-
-    Returns:
-        The schema's id, or None without a prefix; and the value behind it, empty for
-        a tombstone.
     """
     value = record.value or b""
     if (

@@ -43,16 +43,8 @@ async def read_through(  # noqa: PLR0913 - each is one independent choice of the
     """
     Read committed records of one topic, until the ends or until it is enough.
 
-    Args:
-        settings: How to reach the brokers.
-        topic: What to read; it must exist.
-        take: Receives each run of records before the ends.
-        start: Where to start.
-        ends: Where to stop; None for the ends that the topic has now.
-        on_progress: Receives how far it has come.
-
-    Returns:
-        The first offsets that were not read, and the ends, both by partition.
+    Without `ends` they are those that the topic has now. Returns the first offsets that
+    were not read, and the ends, both by partition.
 
     Raises:
         KafkaUnreachableError: No broker answers, at the start or for a minute.

@@ -114,13 +114,6 @@ def json_line(record: ConsumedRecord) -> bytes:
     a tombstone; else `value_text` or `value_base64`. The key is `key` or `key_base64`.
     A JSON value in a Schema Registry's wire format is given without its prefix, with
     the id as `schema_id`.
-
-    Args:
-        record: The record.
-
-    Returns:
-        The line with its end, UTF-8: `topic`, `partition`, `offset`, `timestamp`
-        (RFC 3339, UTC), key, `headers`, `schema_id` and value, in this order.
     """
     line: dict[str, object] = {
         "topic": record.topic,

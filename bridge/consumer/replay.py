@@ -156,14 +156,7 @@ async def replay(
     Publish the dead letters that this version can decode; none twice.
 
     SIGTERM or SIGINT ends it in order, a second one at once. However it ends, the next
-    run does the rest.
-
-    Args:
-        settings: Those of the scope `REPLAY`.
-        choice: Which letters, and where they go.
-        directory: From `directory_of`.
-        is_dry: Whether nothing is written, to disk or to Kafka.
-        on_progress: Receives the progress of each reading.
+    run does the rest. A dry run writes nothing, to disk or to Kafka.
 
     Raises:
         KafkaUnreachableError: Kafka doesn't answer.
@@ -455,10 +448,6 @@ def shaper(
     Return a function that makes records of a letter's payload, by the bridge's intake.
 
     It returns the reason if this version can't decode the payload either.
-
-    Args:
-        settings: The bridge's.
-        dead_letter_topic: The topic of dead letters.
     """
 
     # By account, as many as the bridge has; letters of other bridges are bounded too.

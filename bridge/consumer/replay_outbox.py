@@ -48,10 +48,7 @@ def directory_of(settings: Settings, given: Path | None) -> Path:
     """
     Return the replay's own outbox directory.
 
-    Args:
-        settings: The bridge's.
-        given: The operator's choice; None for a directory inside the bridge's, and so
-            on the same volume.
+    Without the operator's choice it is inside the bridge's, and so on the same volume.
 
     Raises:
         OutboxDirectoryError: It is a bridge's.

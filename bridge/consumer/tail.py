@@ -103,11 +103,6 @@ async def write_lines(
 
     A pipe that is full holds the reading back.
 
-    Args:
-        reader: What is read; it is open.
-        out: Where lines go.
-        choice: Which records; it ends after the last of them.
-
     Raises:
         BrokenPipeError: The lines' reader has ended.
         KafkaError: Reading failed.
@@ -135,15 +130,8 @@ async def follow_table(  # noqa: PLR0913 - each is one independent choice of the
     Show the jobs live until cancelled; the last picture stays on the terminal.
 
     It is drawn on the alternate screen, so that nothing is left of a picture when the
-    window changes its size; at the end the last one is printed.
-
-    Args:
-        reader: What is read; it is open.
-        title: The topics' names, for the first line.
-        console: The terminal.
-        choice: Which records; it ends after the last of them.
-        head: Lines above the table, asked for each picture.
-        observe: Receives every run of records.
+    window changes its size; at the end the last one is printed. `head` gives the lines
+    above the table, and `observe` receives every run of records.
 
     Raises:
         KafkaError: Reading failed.
@@ -259,13 +247,10 @@ class JobTable:
 
     def newest(self, count: int) -> list[Job]:
         """
-        Choose the jobs to show, newest first.
+        Choose so many jobs to show, newest first.
 
         Running jobs come before those that are over when not all fit. The order is that
         of the jobs' first records, so that a row moves only when a job comes or goes.
-
-        Args:
-            count: How many at most.
         """
         newest = list(reversed(self._jobs.values()))
         running = (job.request_id for job in newest if not job.is_over)
@@ -279,16 +264,7 @@ class JobTable:
     def picture(
         self, title: str, state: Text, width: int, lines: int, now_ms: int
     ) -> Iterable[RenderableType]:
-        """
-        Draw what fits a terminal.
-
-        Args:
-            title: What is read.
-            state: How the reading goes.
-            width: The terminal's columns.
-            lines: Its lines, without those that others use.
-            now_ms: The time, for ages.
-        """
+        """Draw what fits a terminal: what is read, how that goes, and the jobs."""
         summary = Text(no_wrap=True, overflow="ellipsis")
         summary.append(escaped(title), style="bold").append_text(state)
         for status, count in sorted(self.by_status.items(), key=_in_flow_order):

@@ -281,10 +281,7 @@ class Verifier:
         """
         Verify the next records of a partition, in the order of their offsets.
 
-        Args:
-            number: The partition.
-            records: The records.
-            gone_before: Records below this offset were deleted by now.
+        Records below `gone_before` were deleted by now.
         """
         partition = self._partitions[number]
         partition.trim(gone_before)

@@ -80,15 +80,8 @@ async def verify(  # noqa: PLR0913 - each is one independent choice of the calle
     """
     Read a topic to its present ends, and report what is wrong with it.
 
-    Args:
-        settings: How to reach the brokers.
-        topic: What to verify.
-        dead_letter_topic: The topic that says which records were refused.
-        since_ms: Where to start, milliseconds since the epoch; None for the beginning.
-        isolation: `read_committed`, or `read_uncommitted` for aborted records too.
-        outboxes: Outboxes to compare it with; read before this is called, so that what
-            they have acknowledged is on the topic.
-        on_progress: Receives how far it has come.
+    The dead letters say which records were refused. Outboxes to compare with are read
+    before this is called, so that what they have acknowledged is on the topic.
 
     Raises:
         KafkaError: The topic can't be read; the subclass says why.
