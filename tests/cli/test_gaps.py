@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from typing import Any
 
 from tests.cli.commands import reading, run
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import Sent, write
 from tests.consumer.gaps.ledger import settled, value, values_of_ledger
+
+
+_NOON = "2026-01-31T12:00:"
 
 
 def tell(topic: Topic, values: Iterable[bytes | None]) -> None:
@@ -54,23 +58,48 @@ def test_gaps_are_chosen_and_written_as_json(topic: Topic) -> None:
             settled("b", client_id="other"),
             settled("c", until=now, unknown=1),
             value("d", cause="deaf", until=None),
+            b"x",
         ],
     )
 
-    def chosen(*options: str) -> list[str]:
+    def report(*options: str) -> dict[str, Any]:
         result = run(reading(topic, "gaps", "--output=json", *options))
         assert result.returncode == 0
-        report = json.loads(result.stdout)
-        assert report["totals"]["gaps"] == len(report["gaps"])
-        return [gap["gap_id"] for gap in report["gaps"]]
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    def chosen(*options: str) -> list[str]:
+        return [gap["gap_id"] for gap in report(*options)["gaps"]]
 
     assert sorted(chosen("--client-id", "client-42")) == ["a", "c", "d"]
     assert chosen("--unknown", "--since", "1h") == ["c"]
     # Those that were open then, whenever they had begun.
     assert sorted(chosen("--since", "1h")) == ["c", "d"]
     assert chosen("--open") == chosen("--cause", "deaf") == ["d"]
+    # Members and times are those of the record, with what follows from them.
+    counts = {
+        "jobs_in_flight": 3,
+        "healed_by_status_endpoint": 2,
+        "healed_by_webhook": 1,
+        "unknown": 0,
+    }
+    gap = {"gap_id": "b", "cause": "disconnected", "client_id": "other"}
+    times = {"since": f"{_NOON}00.000000Z", "until": f"{_NOON}07.250000Z"}
+    found = {"seconds": 7.25, "state": "resolved"}
+    causes = {"disconnected": {"gaps": 1, "seconds": 7.25}}
+    states = {"open": 0, "closed": 0, "resolved": 1}
+    assert report("--client-id", "other") == {
+        "topic": topic.gaps,
+        "gaps": [gap | times | counts | found],
+        "totals": {"gaps": 1, "seconds": 7.25, "causes": causes} | states | counts,
+        "left_out": 0,
+        "invalid": {
+            "count": 1,
+            "first": [{"place": f"{topic.gaps}-0@4", "reason": "it isn't JSON"}],
+        },
+    }
     result = run(reading(topic, "gaps", "--cause", "def"))
-    assert result.stdout == f"{topic.gaps} has no such gaps.\n"
+    assert result.stdout.startswith(f"{topic.gaps} has no such gaps.\nnote: 1 record")
     assert result.stderr == (
         "bridge: no gap has the cause 'def'; the causes are 'deaf', 'disconnected'.\n"
     )

@@ -15,7 +15,6 @@ from bridge.consumer.gaps import (
     Overview,
     State,
     as_gap,
-    overview_as_json,
 )
 from tests.consumer.gaps.ledger import (
     consumed,
@@ -107,40 +106,3 @@ def test_memory_is_bounded_by_the_latest_gaps() -> None:
     overview = overview_of(*values, value("g-11", until=None), most=10)
     assert set(ids(overview)) == {f"g-{number}" for number in range(2, 12)}
     assert overview.left_out == 2
-
-
-def test_json_has_gaps_as_their_records_have_them() -> None:
-    """Members and times are those of the topic, with what is made of them."""
-    report = json.loads(overview_as_json("jobs.gaps", overview_of(settled(), b"x")))
-    assert report["gaps"] == [
-        {
-            "gap_id": "g-1",
-            "cause": "disconnected",
-            "client_id": "client-42",
-            "since": "2026-01-31T12:00:00.000000Z",
-            "until": "2026-01-31T12:00:07.250000Z",
-            "jobs_in_flight": 3,
-            "healed_by_status_endpoint": 2,
-            "healed_by_webhook": 1,
-            "unknown": 0,
-            "seconds": 7.25,
-            "state": "resolved",
-        }
-    ]
-    assert report["totals"] == {
-        "gaps": 1,
-        "open": 0,
-        "closed": 0,
-        "resolved": 1,
-        "seconds": 7.25,
-        "causes": {"disconnected": {"gaps": 1, "seconds": 7.25}},
-        "jobs_in_flight": 3,
-        "healed_by_status_endpoint": 2,
-        "healed_by_webhook": 1,
-        "unknown": 0,
-    }
-    assert report["left_out"] == 0
-    assert report["invalid"] == {
-        "count": 1,
-        "first": [{"place": "jobs.gaps-0@1", "reason": "it isn't JSON"}],
-    }
