@@ -7,14 +7,14 @@ What is kept of a topic of any size is bounded. `replay` publishes them again.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 from rich.console import Console
 from rich.text import Text
 
-from bridge.consumer.reading import OnProgress, place, read_through
+from bridge.consumer.reading import OnProgress, place, read_all
 from bridge.consumer.render import (
     counted,
     escaped,
@@ -25,7 +25,7 @@ from bridge.consumer.render import (
     utc,
 )
 from bridge.events import header_names as names
-from bridge.kafka.reader import ConsumedRecord, Edge
+from bridge.kafka.reader import ConsumedRecord
 from bridge.settings import KafkaSettings
 
 
@@ -182,12 +182,10 @@ async def reasons_of(
     """
     reasons = Reasons()
 
-    async def take(run: Iterable[ConsumedRecord]) -> None:
-        for record in _since(run, since_ms):
-            reasons.take(as_letter(record))
+    def take(record: ConsumedRecord) -> None:
+        reasons.take(as_letter(record))
 
-    start = Edge.BEGINNING if since_ms is None else since_ms
-    await read_through(settings, topic, take, start=start, on_progress=on_progress)
+    await read_all(settings, topic, take, since_ms=since_ms, on_progress=on_progress)
     return reasons.most_frequent()
 
 
@@ -209,28 +207,18 @@ async def latest_letters(  # noqa: PLR0913 - each is one independent choice of t
     kept: list[tuple[tuple[int, int, int], Letter]] = []
     count = 0
 
-    async def take(run: Iterable[ConsumedRecord]) -> None:
+    def take(record: ConsumedRecord) -> None:
         nonlocal count
-        for record in _since(run, since_ms):
-            letter = as_letter(record)
-            if letter.reason != reason:
-                continue
+        letter = as_letter(record)
+        if letter.reason == reason:
             count += 1
             order = (record.timestamp_ms, record.partition, record.offset)
             heapq.heappush(kept, (order, letter))
             if len(kept) > limit:
                 heapq.heappop(kept)
 
-    start = Edge.BEGINNING if since_ms is None else since_ms
-    await read_through(settings, topic, take, start=start, on_progress=on_progress)
+    await read_all(settings, topic, take, since_ms=since_ms, on_progress=on_progress)
     return [letter for _, letter in sorted(kept, key=lambda one: one[0])], count
-
-
-def _since(
-    run: Iterable[ConsumedRecord], since_ms: int | None
-) -> Iterable[ConsumedRecord]:
-    """Yield young records: older ones may follow the first of that age."""
-    return (one for one in run if since_ms is None or one.timestamp_ms >= since_ms)
 
 
 # -- What people and programs get -----------------------------------------------------

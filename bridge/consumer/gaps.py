@@ -16,7 +16,7 @@ from msgspec import Meta
 from rich.console import Console
 
 from bridge.consumer.job_record import unframed
-from bridge.consumer.reading import OnProgress, place, read_through
+from bridge.consumer.reading import OnProgress, place, read_all
 from bridge.consumer.render import (
     cell,
     counted,
@@ -251,12 +251,7 @@ async def gaps_of(
     `read_through` does.
     """
     folded = Folded()
-
-    async def take(run: Iterable[ConsumedRecord]) -> None:
-        for record in run:
-            folded.take(record)
-
-    await read_through(settings, topic, take, on_progress=on_progress)
+    await read_all(settings, topic, folded.take, on_progress=on_progress)
     return folded.overview(choice)
 
 

@@ -16,7 +16,7 @@ from bridge.kafka.scan import Progress
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["OnProgress", "Take", "place", "read_through"]
+__all__ = ["OnProgress", "Take", "place", "read_all", "read_through"]
 
 # Accepts records in order per partition; True once they are enough.
 Take = Callable[[Sequence[ConsumedRecord]], Awaitable[bool | None]]
@@ -76,6 +76,32 @@ async def read_through(  # noqa: PLR0913 - each is one independent choice of the
                 # Now: the time that `take` took isn't the broker's.
                 moved_at = trio.current_time()
     return positions, ends
+
+
+async def read_all(
+    settings: KafkaSettings,
+    topic: str,
+    take: Callable[[ConsumedRecord], None],
+    *,
+    since_ms: int | None = None,
+    on_progress: OnProgress = lambda _progress: None,
+) -> None:
+    """
+    Read each record as young as `since_ms`, to the ends that the topic has now.
+
+    Raises as `read_through` does.
+    """
+
+    async def take_young(run: Sequence[ConsumedRecord]) -> None:
+        for record in run:
+            # Older ones may follow the first of that age.
+            if since_ms is None or record.timestamp_ms >= since_ms:
+                take(record)
+
+    start = Edge.BEGINNING if since_ms is None else since_ms
+    await read_through(
+        settings, topic, take_young, start=start, on_progress=on_progress
+    )
 
 
 def _within(positions: Mapping[Lane, int], ends: Mapping[Lane, int]) -> dict[Lane, int]:

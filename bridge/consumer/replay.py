@@ -23,7 +23,7 @@ from rich.console import Console
 
 from bridge.consumer.dead_letters import NO_REASON, Letter, as_letter, received_at_us
 from bridge.consumer.job_record import UNREADABLE, read_job_record
-from bridge.consumer.reading import Take, read_through
+from bridge.consumer.reading import Take, read_all, read_through
 from bridge.consumer.render import escaped, json_object, print_line, print_table
 from bridge.consumer.replay_outbox import ReplayOutbox, StalledError
 from bridge.errors import DeadLetterReason
@@ -252,17 +252,12 @@ class _Replay:
     async def _states(self, look: _Look) -> _JobStates:
         """Read the states of the jobs that there are letters of."""
         states = _JobStates(look.jobs)
-
-        async def take(run: Sequence[ConsumedRecord]) -> None:
-            for record in run:
-                states.learn(record)
-
         since_us = look.oldest_us - int(RETENTION.ended_seconds * 1_000_000)
-        await read_through(
+        await read_all(
             self._settings.kafka,
             self._choice.topic,
-            take,
-            start=max(since_us // 1000, 0),
+            states.learn,
+            since_ms=max(since_us // 1000, 0),
             on_progress=lambda progress: self._on_progress(progress, "jobs"),
         )
         return states
