@@ -243,6 +243,7 @@ class Verifier:
 
     Attributes:
         counts: How many issues there are of each kind.
+        has_all_outboxes: Whether every outbox was followed.
     """
 
     def __init__(
@@ -261,6 +262,7 @@ class Verifier:
         self._seen = _SeenIds()
         self._homes: dict[bytes, int] = {}
         self._outboxes_left = _MAX_OUTBOXES
+        self.has_all_outboxes = True
         self._named: dict[Kind, list[Issue]] = {kind: [] for kind in Kind}
         self._has_foreign_ids = False
         self.counts: Counter[Kind] = Counter()
@@ -269,11 +271,6 @@ class Verifier:
     def has_all_ids(self) -> bool:
         """Whether every `ce_id` was compared with all others."""
         return self._seen.has_all and not self._has_foreign_ids
-
-    @property
-    def has_all_outboxes(self) -> bool:
-        """Whether every outbox was followed."""
-        return self._outboxes_left > 0
 
     def add(
         self, number: int, records: Iterable[ScannedRecord], gone_before: int
@@ -410,8 +407,8 @@ class Verifier:
         self, partition: _Partition, name: bytes, headers: Mapping[str, bytes | None]
     ) -> _Outbox | None:
         """Begin with an outbox in a partition; None where there are too many."""
-        if self._outboxes_left <= 0 or len(name) > _MAX_OUTBOX_BYTES:
-            self._outboxes_left = min(self._outboxes_left, 0)
+        if not self._outboxes_left or len(name) > _MAX_OUTBOX_BYTES:
+            self.has_all_outboxes = False
             return None
         self._outboxes_left -= 1
         origin = (headers.get(names.BRIDGE_ORIGIN) or b"").decode(errors="replace")
@@ -481,10 +478,9 @@ class Verifier:
         if partition is None:
             return
         name = outbox_id.encode()
-        outbox = partition.outboxes.get(name)
+        outbox = partition.outboxes.get(name) or self._new_outbox(partition, name, {})
         if outbox is None:
-            outbox = self._new_outbox(partition, name, {})
-            assert outbox is not None
+            return
         outbox.waiting = its.waiting
         delivered, end = its.acknowledged_sequence, partition.end
         if delivered > outbox.last_sequence:

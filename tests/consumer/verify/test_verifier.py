@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from bridge.consumer.verifier import Issue, RefusedSequences, Verifier
 from bridge.kafka.scan import Extent, ScannedRecord
+from bridge.outbox.survey import SurveyedPartition
 from tests.consumer.verify.topics import OTHER, OUTBOX, Sent, rows
 
 
@@ -187,3 +188,11 @@ def test_what_goes_while_it_is_read_is_trimmed_and_no_more() -> None:
         assert [(one.kind.value, one.count) for one in verifier.issues()] == found
         (outbox,) = verifier.outboxes()
         assert (outbox.trimmed, outbox.compacted) == (3, 0)
+
+
+def test_a_made_up_outbox_hides_no_other() -> None:
+    """A name that no bridge has is left out, and the report says so."""
+    verifier = verified([Sent(1, "x" * 100), *rows(1, 3)])
+    assert counts(verifier.issues()) == {("hole", 2): 1}
+    assert not verifier.has_all_outboxes
+    verifier.compare("x" * 100, SurveyedPartition("jobs", 0, 1, 0, []))
