@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 import msgspec
 import trio
 from rich.console import Console, Group, RenderableType
+from rich.filesize import decimal
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -379,9 +380,7 @@ def _unsigned(url: str | None) -> str:
 def _size(size_bytes: int) -> str:
     if size_bytes < 1000:
         return f"{size_bytes} B" if size_bytes else ""
-    if size_bytes < 1_000_000:
-        return f"{size_bytes / 1000:.1f} kB"
-    return f"{size_bytes / 1_000_000:.1f} MB"
+    return decimal(size_bytes)
 
 
 def _age(age_ms: int) -> str:

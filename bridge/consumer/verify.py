@@ -176,7 +176,7 @@ def _reading_notes(verifier: Verifier, missing_topic: str | None) -> Iterator[st
     if not verifier.has_all_ids:
         yield "Not every ce_id could be compared with all others."
     if not verifier.has_all_outboxes:
-        yield "There are more outboxes than can be followed; some are left out."
+        yield "Outboxes are left out: too many of them, or a name that no bridge has."
 
 
 def _notes(verifier: Verifier) -> Iterator[str]:
