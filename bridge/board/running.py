@@ -28,13 +28,10 @@ from bridge.settings import Settings, split_address
 
 __all__ = ["run"]
 
-# Beside its events a browser fetches pictures, on five more connections at most, which
-# are idle most of the time and make room when others wait.
+# Beside its events a browser fetches pictures, on five more connections at most, each
+# of which ends with its answer.
 _CONNECTIONS_OF_A_BROWSER: Final = 2
 _MORE_CONNECTIONS: Final = 50
-
-# A page fetches as many pictures as it shows jobs: fewer handshakes.
-_MAX_REQUESTS: Final = 1_000
 
 _EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - not bound
 
@@ -76,8 +73,7 @@ async def _serve(
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     allowed = Limits(
-        max_connections=_CONNECTIONS_OF_A_BROWSER * max_browsers + _MORE_CONNECTIONS,
-        max_requests=_MAX_REQUESTS,
+        max_connections=_CONNECTIONS_OF_A_BROWSER * max_browsers + _MORE_CONNECTIONS
     )
     try:
         await serve(

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 import trio
 
-from bridge.errors import BridgeError, ExitCode
+from bridge.errors import DOCS_URL, BridgeError, ExitCode
 from bridge.operations import logs
 
 
@@ -41,7 +41,11 @@ class MissingExtraError(BridgeError):
     exit_code = ExitCode.USAGE
 
 
-@click.command("sandbox", context_settings={"show_default": True})
+@click.command(
+    "sandbox",
+    context_settings={"show_default": True},
+    epilog=f"All faults: {DOCS_URL}/contribute/sandbox.md",
+)
 @click.option(
     "--listen",
     default="127.0.0.1:6001",
@@ -144,7 +148,7 @@ def command(**options: Any) -> None:
     protect nothing.
 
     Posting to /sandbox/... makes faults: it drops sockets, breaks the status
-    endpoint, ends jobs. docs/sandbox.md lists all of it.
+    endpoint, ends jobs.
     """
     try:
         from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415

@@ -1,8 +1,8 @@
 """
 What a topic must be like, and what one is found to be like: a table of checks.
 
-Each check is a row of the table in docs/topics.md, too. It looks at facts that were
-read before, asks nobody and logs nothing.
+Each check is a row of the table in docs/operate/topics.md, too. It looks at facts that
+were read before, asks nobody and logs nothing.
 """
 
 from __future__ import annotations

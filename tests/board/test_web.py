@@ -231,7 +231,7 @@ async def test_events_are_a_snapshot_and_updates() -> None:
 
 async def test_a_browser_that_does_not_read_is_left() -> None:
     """After the time that a piece may take; what waits for it is one update."""
-    limits = Limits(answer_seconds=0.3)
+    limits = Limits(phase_seconds=0.3)
     # An update of a megabyte, at each moment.
     names = [f"{n}{'x' * 290}" for n in range(200)]
     with structlog.testing.capture_logs() as logs:
