@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.failures import report, report_usage, telling
+from bridge.cli.failures import report, report_usage, to_report
 from bridge.errors import BridgeError, ExitCode
 
 
@@ -22,7 +22,7 @@ __all__ = ["BridgeGroup", "LazyCommand"]
 
 class LazyCommand(click.Command):
     """
-    Stands in a group's help for a command that is imported when it is invoked.
+    A command that is imported when it is invoked; help shows it without.
 
     Args:
         target: `module:attribute`.
@@ -86,7 +86,7 @@ class BridgeGroup(click.Group):
             # Ctrl-C before or after a command's own handling of it.
             sys.exit(ExitCode.CLEAN)
         except (BridgeError, BaseExceptionGroup) as error:
-            reported = telling(error)
+            reported = to_report(error)
             if isinstance(reported, BridgeError):
                 sys.exit(report(reported))
             if reported is None:

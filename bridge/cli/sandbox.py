@@ -142,7 +142,7 @@ def command(**options: Any) -> None:
     Run a dryAPI on this machine, with simulated jobs.
 
     It serves what consumers of dryAPI's events talk to: the Pusher WebSocket,
-    channel authorisation, the status endpoint, previews and results, and it
+    channel authorization, the status endpoint, previews and results, and it
     sends webhooks. Any Pusher client works with it, and so does `bridge`. The
     default values are made up and meant for this machine: token and secrets
     protect nothing.

@@ -49,7 +49,7 @@ from tests.cli.service import FakeService
 def test_an_expected_failure_is_a_line_and_its_exit_code(
     invoke: Invoke, service: FakeService, error: Exception, exit_code: int
 ) -> None:
-    """The most telling error is printed, without a traceback."""
+    """The error that explains most is printed, without a traceback."""
     service.error = error
     result = invoke()
     assert result.exit_code == exit_code
