@@ -227,7 +227,7 @@ class KafkaError(BridgeError):
 
 
 class KafkaUnreachableError(KafkaError):
-    """No broker answers: retry; at a start with nothing to keep, exit."""
+    """No broker answers: the bridge retries, a command that reads exits."""
 
     exit_code = ExitCode.REFUSED_BY_KAFKA
 

@@ -79,7 +79,6 @@ async def run(
     Raises:
         RefusedError: DryAPI refuses every account: at once if none ever worked,
             else when that has lasted.
-        KafkaUnreachableError: Kafka was never reached and nothing waits for it.
         KafkaRefusedError: Kafka refuses at a start that never worked.
         OutboxError: The outbox can't be used.
         ListenError: The health port can't be opened.

@@ -283,7 +283,7 @@ class _Exchange:
         )
         # When the head or the body began.
         self._since = trio.current_time()
-        self._has_body = True
+        self._has_body, self._is_head = True, False
         self._body_size = self._chunks = 0
         # An answer's head is sent with the first piece of its body.
         self._head = b""
