@@ -31,7 +31,7 @@ _MIB = 1 << 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Fill, verify, print; the exit code is 1 for findings, or if Kafka failed."""
+    """Fill, verify, print; the exit code is 1 for issues, or if Kafka failed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.verify", description="Measure `bridge verify`."
     )
@@ -56,7 +56,7 @@ def _measure(records: int, record_bytes: int) -> int:
     print(
         f"{report['records']:,} records in {report['seconds']:.1f} s: {rate:,.0f}/s,"
         f" {report['records'] / cpu:,.0f} a CPU second;"
-        f" findings: {report['counts'] or 'none'}"
+        f" issues: {report['counts'] or 'none'}"
     )
     tenths = [f"{resident[len(resident) * n // 10] / _MIB:.1f}" for n in range(10)]
     print(f"MiB: {' '.join(tenths)}; most: {max(resident) / _MIB:.1f}")
@@ -108,7 +108,7 @@ def _fill(broker: KafkaBroker, topic: str, records: int, record_bytes: int) -> N
 def _verify(broker: KafkaBroker, topic: str) -> tuple[bytes, float, list[int]]:
     """Run the command; give its report, its CPU seconds, its resident bytes."""
     command = [
-        *(sys.executable, "-m", "bridge", "verify", "--json", "--topic", topic),
+        *(sys.executable, "-m", "bridge", "verify", "--output=json", "--topic", topic),
         *("--bootstrap-servers", broker.bootstrap_servers),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as child:

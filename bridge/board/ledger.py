@@ -87,7 +87,7 @@ def _shown_gap(gap: Gap) -> ShownGap:
         healed_by_status_endpoint=gap.healed_by_status_endpoint,
         healed_by_webhook=gap.healed_by_webhook,
         unknown=gap.unknown,
-        settled=gap.state is State.SETTLED,
+        settled=gap.state is State.RESOLVED,
     )
 
 

@@ -1,9 +1,9 @@
 """
 The command line: `bridge` itself, which runs the service, and its subcommands.
 
-Commands hold no logic of their own: they find the settings and hand them to a
-room. A subcommand's module is imported when it is invoked, so that `bridge
---help` and a start never wait for what they don't use.
+Commands have no logic of their own: they load the settings and pass them on. A
+subcommand's module is imported when it is invoked, so that `bridge --help` and a start
+never wait for what they don't use.
 """
 
 from __future__ import annotations
@@ -21,52 +21,45 @@ import click
 
 import bridge
 from bridge.cli.group import BridgeGroup, LazyCommand
-from bridge.cli.options import config_option, given_settings, setting_options
+from bridge.cli.options import given_settings, setting_options
 from bridge.settings import Scope, load
 
 
 __all__ = ["root"]
 
 COMMANDS = {
+    "board": LazyCommand("bridge.cli.board:command", "Show jobs live in a browser."),
     "check": LazyCommand(
-        "bridge.cli.check:command",
-        "Find what would keep the bridge from working.",
-    ),
-    "tail": LazyCommand("bridge.cli.tail:command", "Watch jobs live."),
-    "board": LazyCommand(
-        "bridge.cli.board:command",
-        "Show jobs live in a browser.",
-    ),
-    "verify": LazyCommand(
-        "bridge.cli.verify:command",
-        "Prove that a topic has no hole, duplicate or reordering.",
-    ),
-    "dlq": LazyCommand(
-        "bridge.cli.dlq:command",
-        "Show and replay dead letters.",
-    ),
-    "gaps": LazyCommand(
-        "bridge.cli.gaps:command",
-        "Show when events may have been missed.",
-    ),
-    "sandbox": LazyCommand(
-        "bridge.cli.sandbox:command",
-        "Run a local dryAPI with simulated jobs.",
-        extra="sandbox",
+        "bridge.cli.check:command", "Find what would keep the bridge from working."
     ),
     "config": LazyCommand(
         "bridge.cli.config:command", "Show the effective settings and their sources."
     ),
+    "dlq": LazyCommand("bridge.cli.readers:dlq", "Show and replay dead letters."),
+    "gaps": LazyCommand(
+        "bridge.cli.readers:gaps", "Show when events may have been missed."
+    ),
+    "sandbox": LazyCommand(
+        "bridge.cli.sandbox:command", "Run a local dryAPI with simulated jobs."
+    ),
+    "tail": LazyCommand("bridge.cli.readers:tail", "Watch jobs live."),
+    "verify": LazyCommand(
+        "bridge.cli.readers:verify",
+        "Prove that a topic has no hole, duplicate or reordering.",
+    ),
 }
 
-
+# \b: lines stay as they are.
 _EPILOG = """
+\b
 Every setting is also a variable, BRIDGE_ and its name in capitals, and a key in the
 file of --config: `bridge config` lists all of them. A secret is never a flag:
 
+\b
   export BRIDGE_CLIENT_ID=... BRIDGE_API_TOKEN_FILE=/run/secrets/dryapi-token
   bridge --topic jobs --bootstrap-servers kafka-1:9092,kafka-2:9092
 
+\b
 Exit codes: 0 clean shutdown, 1 other errors, 2 usage or settings, 3 dryAPI refuses,
 4 Kafka refuses.
 """
@@ -81,7 +74,7 @@ _record_option = click.option(
 
 @click.group(
     cls=BridgeGroup,
-    lazy_commands=COMMANDS,
+    commands=COMMANDS,
     invoke_without_command=True,
     epilog=_EPILOG,
     context_settings={
@@ -90,7 +83,6 @@ _record_option = click.option(
     },
 )
 @setting_options(Scope.SERVICE)
-@config_option
 @_record_option
 @click.version_option(
     bridge.__version__, prog_name="bridge", message="%(prog)s %(version)s"
@@ -101,29 +93,24 @@ def root(ctx: click.Context, record: Path | None) -> None:
     Subscribe to dryAPI's job events and publish them to Kafka.
 
     Each job's events are published in order, keyed by request_id. An outbox on disk
-    holds what was received until Kafka has it.
+    holds what was received until Kafka has it. A command below does something else.
     """
     if ctx.invoked_subcommand is None:
-        _run(ctx, record)
+        ctx.invoke(run, record=record)
     elif record is not None:
         raise click.UsageError(
-            f"--record is for `bridge` itself: `{ctx.invoked_subcommand}` opens no "
-            "connection to dryAPI.",
+            f"--record is for `bridge` itself: `{ctx.invoked_subcommand}` doesn't "
+            "connect to dryAPI.",
             ctx,
         )
 
 
-@root.command("run", hidden=True)
+@root.command(hidden=True)
 @setting_options(Scope.SERVICE)
-@config_option
 @_record_option
 @click.pass_context
-def run_command(ctx: click.Context, record: Path | None) -> None:
+def run(ctx: click.Context, record: Path | None) -> None:
     """Do what `bridge` without a command does."""
-    _run(ctx, record)
-
-
-def _run(ctx: click.Context, record: Path | None) -> None:
     flags, config_file = given_settings(ctx)
     loaded = load(flags, os.environ, config_file)
     # Imported when needed: the service brings Kafka's and trio's modules along, which
@@ -137,11 +124,11 @@ def _run(ctx: click.Context, record: Path | None) -> None:
 
         # OpenSSL reads the system's certificates meanwhile, 35 ms without the GIL.
         tls = reading.submit(client_tls, loaded.settings.pusher.ca_file)
-        from bridge.service import run  # noqa: PLC0415
+        from bridge.service import run as serve  # noqa: PLC0415
     gc.freeze()
     gc.enable()
     settings, warnings = loaded.settings, loaded.warnings
-    trio.run(partial(run, settings, warnings, tls=tls.result(), record=record))
+    trio.run(partial(serve, settings, warnings, tls=tls.result(), record=record))
 
 
 @contextmanager

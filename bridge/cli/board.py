@@ -1,7 +1,7 @@
 """
 `bridge board`: options, the address, signals.
 
-What is shown and how it is read stands in `bridge.board`.
+What is shown and how it is read is in `bridge.board`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import click
 import msgspec
 import trio
 
-from bridge.cli.options import SINCE, with_settings
-from bridge.cli.reading import be_quiet
+from bridge.cli.options import since_option, with_settings
+from bridge.cli.output import be_quiet
 from bridge.settings import Scope, Settings
 
 
@@ -22,13 +22,7 @@ __all__ = ["command"]
 
 @click.command("board")
 @with_settings(Scope.BOARD)
-@click.option(
-    "--since",
-    type=SINCE,
-    metavar="SPAN|TIME",
-    help="Start this far back: 90s, 1h30m, 2d, or a time. [BRIDGE_BOARD_SINCE_SECONDS; "
-    "default: 15m]",
-)
+@since_option("Start this far back", "[BRIDGE_BOARD_SINCE_SECONDS; default: 15m]")
 @click.option(
     "--show-results",
     is_flag=True,
@@ -39,8 +33,8 @@ def command(settings: Settings, *, since: int | None, show_results: bool) -> Non
     Show jobs, gaps and dead letters live in a browser.
 
     It reads the topics as any other consumer, joins no group, writes nothing, and
-    asks no bridge. The page is for this machine alone unless --listen says otherwise:
-    whoever reaches it sees what is on the topics. Ctrl-C ends it.
+    asks no bridge. Only this machine reaches the page unless --listen says otherwise:
+    every client that does sees what is on the topics. Ctrl-C ends it.
     """
     # Imported when needed: the page's modules are of no use to --help.
     from bridge.board.running import run  # noqa: PLC0415

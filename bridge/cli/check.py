@@ -10,21 +10,16 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import click
 import trio
 from rich.console import Console
 
 from bridge.check.checks import check, refused_settings
-from bridge.check.report import Report, as_json, show
-from bridge.cli.options import (
-    config_option,
-    given_settings,
-    output_option,
-    setting_options,
-)
-from bridge.cli.signals import treat_sigterm_as_sigint
+from bridge.check.report import as_json, show
+from bridge.cli.options import given_settings, output_option, setting_options
+from bridge.cli.output import console, end_at_sigterm
 from bridge.errors import ConfigError, ExitCode
 from bridge.operations import logs
 from bridge.settings import Scope, load
@@ -32,13 +27,9 @@ from bridge.settings import Scope, load
 
 __all__ = ["command"]
 
-# One line each in a CI's log.
-_PIPE_COLUMNS = 160
-
 
 @click.command("check")
 @setting_options(Scope.SERVICE)
-@config_option
 @output_option
 @click.pass_context
 def command(ctx: click.Context, *, to_json: bool) -> None:
@@ -57,7 +48,7 @@ def command(ctx: click.Context, *, to_json: bool) -> None:
     # The steps report what a library would log.
     logs.configure("console", "critical", sys.stderr)
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-    treat_sigterm_as_sigint()
+    end_at_sigterm()
     try:
         loaded = load(flags, os.environ, config_file)
     except ConfigError as error:
@@ -69,24 +60,16 @@ def command(ctx: click.Context, *, to_json: bool) -> None:
         except KeyboardInterrupt:
             click.echo("bridge: interrupted before the check was complete.", err=True)
             ctx.exit(ExitCode.FAILED)
-    _write(report, to_json=to_json)
+    if to_json:
+        click.echo(as_json(report))
+    else:
+        show(report, console())
     ctx.exit(report.exit_code)
 
 
 @contextmanager
 def _waiting() -> Iterator[None]:
     """Show on a terminal that it is running."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    errors = Console(stderr=True)
+    with errors.status("checking...") if errors.is_terminal else nullcontext():
         yield
-        return
-    with console.status("checking..."):
-        yield
-
-
-def _write(report: Report, *, to_json: bool) -> None:
-    if to_json:
-        click.echo(as_json(report))
-        return
-    width = None if sys.stdout.isatty() else _PIPE_COLUMNS
-    show(report, Console(width=width, highlight=False))

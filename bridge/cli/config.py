@@ -12,12 +12,7 @@ from typing import Any
 
 import click
 
-from bridge.cli.options import (
-    config_option,
-    given_settings,
-    setting_options,
-    show_warnings,
-)
+from bridge.cli.options import given_settings, setting_options, show_warnings
 from bridge.errors import ConfigError
 from bridge.settings import EffectiveSetting, Scope, Secret, SourceKind, inspect
 
@@ -34,24 +29,18 @@ as ***. Exits with code 2 if the bridge could not run with them.
 
 @click.group("config", help=_HELP, invoke_without_command=True)
 @setting_options(Scope.SERVICE)
-@config_option
 @click.pass_context
 def command(ctx: click.Context) -> None:
     """Show the settings, with or without the word `show`."""
     if ctx.invoked_subcommand is None:
-        _show(ctx)
+        ctx.invoke(show)
 
 
 @command.command(help=_HELP)
 @setting_options(Scope.SERVICE)
-@config_option
 @click.pass_context
 def show(ctx: click.Context) -> None:
     """Show the settings."""
-    _show(ctx)
-
-
-def _show(ctx: click.Context) -> None:
     flags, config_file = given_settings(ctx)
     inspection = inspect(flags, os.environ, config_file)
     if sys.stdout.isatty():

@@ -25,20 +25,14 @@ from bridge.settings import all_settings
 from bridge.text import redact
 
 
-__all__ = ["MissingExtraError", "report", "report_usage", "show_defect", "telling"]
+__all__ = ["report", "report_usage", "show_defect", "to_report"]
 
-# Several rooms may fail together. What dryAPI refuses explains more than what
+# Several tasks may fail together. What dryAPI refuses explains more than what
 # Kafka then lacks, and both more than an outbox that can't be emptied.
-_TELLING = (RefusedError, KafkaError, OutboxError, BridgeError)
+_BY_RANK = (RefusedError, KafkaError, OutboxError, BridgeError)
 
 
-class MissingExtraError(BridgeError):
-    """A command's optional packages are missing: say how to install them."""
-
-    exit_code = ExitCode.USAGE
-
-
-def telling(error: BaseException) -> BridgeError | KeyboardInterrupt | None:
+def to_report(error: BaseException) -> BridgeError | KeyboardInterrupt | None:
     """
     Find the error to report.
 
@@ -46,8 +40,8 @@ def telling(error: BaseException) -> BridgeError | KeyboardInterrupt | None:
         error: An error, or a group of them out of trio's nurseries.
 
     Returns:
-        The most telling of the bridge's own errors; KeyboardInterrupt if there
-        is nothing else; None if any part is a defect.
+        The bridge's own error that explains most; KeyboardInterrupt if there is
+        nothing else; None if any part is a defect.
     """
     own: list[BridgeError] = []
     interrupt: KeyboardInterrupt | None = None
@@ -70,7 +64,7 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
 
 
 def _rank(error: BridgeError) -> tuple[int, bool]:
-    place = next(i for i, kind in enumerate(_TELLING) if isinstance(error, kind))
+    place = next(i for i, kind in enumerate(_BY_RANK) if isinstance(error, kind))
     # Of the same kind, one with an exit code of its own says more.
     return place, error.exit_code is ExitCode.FAILED
 

@@ -1,105 +1,57 @@
 """
-The root command's class: subcommands on demand, errors as lines, own help.
+The root command's class: subcommands are imported on demand, errors become lines.
 
-It is the frame around every command. What a command does is not known here.
+What a command does is not known here.
 """
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
-import msgspec
 
-from bridge.cli.failures import MissingExtraError, report, report_usage, telling
+from bridge.cli.failures import report, report_usage, to_report
 from bridge.errors import BridgeError, ExitCode
 
 
 __all__ = ["BridgeGroup", "LazyCommand"]
 
 
-class LazyCommand(msgspec.Struct, frozen=True):
+class LazyCommand(click.Command):
     """
-    A command that is imported when it is invoked.
+    A command that is imported when it is invoked; help shows it without.
 
-    Attributes:
+    Args:
         target: `module:attribute`.
-        help: Its line in the group's help, which doesn't import it.
-        extra: The optional dependencies that it needs, or None.
+        text: Its line in the help.
     """
 
-    target: str
-    help: str
-    extra: str | None = None
+    def __init__(self, target: str, text: str) -> None:
+        super().__init__(None, short_help=text)
+        self._target = target
+
+    def load(self) -> click.Command:
+        """Import the command."""
+        module, _, attribute = self._target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
 
 
 class BridgeGroup(click.Group):
     """The root command."""
 
-    def __init__(
-        self,
-        *args: Any,
-        lazy_commands: Mapping[str, LazyCommand] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(*args, **options)
-        self._lazy = dict(lazy_commands or {})
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Give the commands' names in the order of the table."""
-        return [*self._lazy, *super().list_commands(ctx)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command."""
-        lazy = self._lazy.get(cmd_name)
-        if lazy is None:
-            return super().get_command(ctx, cmd_name)
-        module, _, attribute = lazy.target.partition(":")
-        try:
-            command = getattr(importlib.import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            self._explain(cmd_name, error)
-            raise
-        assert isinstance(command, click.Command)
-        return command
-
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant, or name the nearest."""
-        name = args[0]
-        names = self.list_commands(ctx)
-        # A name that looks like an option gets click's own words.
-        if name not in names and not name.startswith("-"):
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise click.UsageError(f"No such command '{name}'.{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(
-        self, ctx: click.Context, formatter: click.HelpFormatter
-    ) -> None:
-        """Write the list of commands, without importing them."""
-        del ctx
-        with formatter.section("Commands (none: run the bridge)"):
-            formatter.write_dl([(name, lazy.help) for name, lazy in self._lazy.items()])
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the epilog as it is, line by line."""
-        del ctx
-        formatter.write(self.epilog or "")
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; a missing optional package becomes an advice."""
-        try:
-            return super().invoke(ctx)
-        except ModuleNotFoundError as error:
-            self._explain(ctx.invoked_subcommand, error)
-            raise
+        """Find the command that is meant, and import it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if isinstance(command, LazyCommand):
+            command = command.load()
+        return name, command, rest
 
     def main(
         self,
@@ -119,43 +71,26 @@ class BridgeGroup(click.Group):
             standalone_mode: False leaves results and errors to the caller.
             extra: As in click.
         """
-        arguments = (args, prog_name, complete_var)
-        if not standalone_mode:
-            return super().main(*arguments, standalone_mode=False, **extra)
-        sys.exit(self._exit_code(*arguments, **extra))
 
-    def _exit_code(
-        self,
-        args: Sequence[str] | None,
-        prog_name: str | None,
-        complete_var: str | None,
-        **extra: Any,
-    ) -> int:
+        def run() -> Any:
+            extra["standalone_mode"] = False
+            return super(BridgeGroup, self).main(args, prog_name, complete_var, **extra)
+
+        if not standalone_mode:
+            return run()
         try:
-            result = super().main(
-                args, prog_name, complete_var, standalone_mode=False, **extra
-            )
+            result = run()
         except click.ClickException as error:
-            return report_usage(error)
+            sys.exit(report_usage(error))
         except click.Abort:
             # Ctrl-C before or after a command's own handling of it.
-            return int(ExitCode.CLEAN)
+            sys.exit(ExitCode.CLEAN)
         except (BridgeError, BaseExceptionGroup) as error:
-            told = telling(error)
-            if told is None:
+            reported = to_report(error)
+            if isinstance(reported, BridgeError):
+                sys.exit(report(reported))
+            if reported is None:
                 raise
-            if isinstance(told, KeyboardInterrupt):
-                return int(ExitCode.CLEAN)
-            return report(told)
-        # click gives the code of `ctx.exit()` back as the result.
-        return result if isinstance(result, int) else int(ExitCode.CLEAN)
-
-    def _explain(self, name: str | None, error: ModuleNotFoundError) -> None:
-        lazy = self._lazy.get(name or "")
-        missing = (error.name or "").partition(".")[0]
-        if lazy is None or lazy.extra is None or missing == "bridge":
-            return
-        raise MissingExtraError(
-            f"`bridge {name}` needs the extra: "
-            f"pip install 'dryapi-kafka-bridge[{lazy.extra}]' (no module {missing})"
-        ) from error
+            sys.exit(ExitCode.CLEAN)
+        # click returns the code of `ctx.exit()` as the result.
+        sys.exit(result if isinstance(result, int) else ExitCode.CLEAN)

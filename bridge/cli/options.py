@@ -11,7 +11,7 @@ import functools
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,57 +22,66 @@ from bridge.settings import Scope, Setting, all_settings, load
 
 
 __all__ = [
-    "SINCE",
-    "config_option",
+    "dead_letter_topic_option",
     "given_settings",
     "output_option",
     "setting_options",
     "show_warnings",
+    "since_option",
     "with_settings",
 ]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
-# Keys of click's per-run dictionary, which a group shares with its commands: so
-# `bridge --config FILE tail` and `bridge tail --config FILE` are the same.
-_FLAGS = "bridge.flags"
-_CONFIG_FILE = "bridge.config_file"
+# What was given, in click's dictionary of the run, which a group shares with its
+# commands: so `bridge --config FILE tail` and `bridge tail --config FILE` are the same.
+_GIVEN = "bridge.given"
+_CONFIG = "--config"
 
 
 def setting_options(scope: Scope) -> Callable[[_Function], _Function]:
-    """Give a command the flags of a scope's settings."""
-    # The board's port is a setting of the board's own process.
-    chosen = [
-        setting
-        for setting in all_settings()
-        if setting.flags
-        and scope.has(setting)
-        and (scope is Scope.BOARD or setting.section != "board")
-        and (scope is not Scope.REPLAY or setting.section != "outbox")
-    ]
+    """Give a command the flags of a scope's settings, and `--config`."""
 
     def decorate(function: _Function) -> _Function:
-        for setting in reversed(chosen):
-            function = _setting_option(setting)(function)
+        options = [*map(_setting_option, _flags_of(scope)), _config_option]
+        for option in reversed(options):
+            function = option(function)
         return function
 
     return decorate
 
 
-def _setting_option(setting: Setting) -> Callable[[_Function], _Function]:
-    def collect(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            ctx.meta.setdefault(_FLAGS, {})[setting.path] = value
+def _flags_of(scope: Scope) -> Iterator[Setting]:
+    for setting in all_settings():
+        # The board's address is a setting of its own process, and a replay's outbox
+        # isn't the bridge's.
+        is_others = (setting.section == "board" and scope is not Scope.BOARD) or (
+            setting.section == "outbox" and scope is Scope.REPLAY
+        )
+        if setting.flags and scope.has(setting) and not is_others:
+            yield setting
 
+
+def _setting_option(setting: Setting) -> Callable[[_Function], _Function]:
     default = "required" if setting.required else setting.default_text
     return click.option(
         *setting.flags,
         setting.path.replace(".", "_"),
         metavar=_METAVARS.get(setting.path, "TEXT"),
-        callback=collect,
+        callback=_collecting(setting.path),
         expose_value=False,
         help=f"{setting.description} [{default}]",
     )
+
+
+def _collecting(path: str) -> Callable[..., None]:
+    """Keep an option's value where the group shares it with its commands."""
+
+    def collect(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            ctx.meta.setdefault(_GIVEN, {})[path] = value
+
+    return collect
 
 
 _METAVARS = {
@@ -85,21 +94,13 @@ _METAVARS = {
     "topic": "NAME",
 }
 
-
-def config_option(function: _Function) -> _Function:
-    """Give a command `--config`."""
-
-    def collect(ctx: click.Context, _: click.Parameter, value: str | None) -> None:
-        if value is not None:
-            ctx.meta[_CONFIG_FILE] = Path(value)
-
-    return click.option(
-        "--config",
-        metavar="FILE",
-        callback=collect,
-        expose_value=False,
-        help="TOML file with settings; flags and environment override it.",
-    )(function)
+_config_option = click.option(
+    "--config",
+    metavar="FILE",
+    callback=_collecting(_CONFIG),
+    expose_value=False,
+    help="TOML file with settings; flags and environment override it.",
+)
 
 
 def given_settings(ctx: click.Context) -> tuple[dict[str, str], Path | None]:
@@ -109,7 +110,9 @@ def given_settings(ctx: click.Context) -> tuple[dict[str, str], Path | None]:
     Returns:
         Texts by path, as `bridge.settings.load` takes them, and the TOML file.
     """
-    return dict(ctx.meta.get(_FLAGS, {})), ctx.meta.get(_CONFIG_FILE)
+    given = dict(ctx.meta.get(_GIVEN, {}))
+    file = given.pop(_CONFIG, None)
+    return given, None if file is None else Path(file)
 
 
 def with_settings(scope: Scope) -> Callable[[_Function], _Function]:
@@ -128,7 +131,7 @@ def with_settings(scope: Scope) -> Callable[[_Function], _Function]:
             show_warnings(loaded.warnings)
             return function(*args, settings=loaded.settings, **options)
 
-        return setting_options(scope)(config_option(invoke))  # type: ignore[return-value]
+        return setting_options(scope)(invoke)  # type: ignore[return-value]
 
     return decorate
 
@@ -185,4 +188,18 @@ class _Since(click.ParamType[int]):
         return max(0, int(moment.timestamp() * 1000))
 
 
-SINCE = _Since()
+def since_option(text: str, default: str = "") -> Callable[[_Function], _Function]:
+    """Give a command `--since`, a moment in milliseconds since the epoch."""
+    return click.option(
+        "--since",
+        type=_Since(),
+        metavar="SPAN|TIME",
+        help=f"{text}: 90s, 1h30m, 2d, or an ISO time. {default}",
+    )
+
+
+dead_letter_topic_option = click.option(
+    "--dead-letter-topic",
+    metavar="NAME",
+    help="The topic of dead letters. [default: TOPIC.dlq]",
+)

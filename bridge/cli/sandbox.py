@@ -1,8 +1,7 @@
 """
 `bridge sandbox`: the options, the banner and the signals.
 
-What a sandbox does is in `bridge.sandbox`. The root command reports errors, a missing
-Pillow too.
+What a sandbox does is in `bridge.sandbox`, which needs Pillow.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 import trio
 
-from bridge.errors import DOCS_URL
+from bridge.errors import DOCS_URL, BridgeError, ExitCode
 from bridge.operations import logs
 
 
@@ -36,11 +35,20 @@ _SECRET_VARIABLE = "SANDBOX_WEBHOOK_SECRET"  # noqa: S105 - a name
 _BRIDGE_PATH = "/webhooks/dryapi"
 
 
-@click.command("sandbox", epilog=f"All faults: {DOCS_URL}/contribute/sandbox.md")
+class MissingExtraError(BridgeError):
+    """Optional packages are missing: report how to install them, and exit."""
+
+    exit_code = ExitCode.USAGE
+
+
+@click.command(
+    "sandbox",
+    context_settings={"show_default": True},
+    epilog=f"All faults: {DOCS_URL}/contribute/sandbox.md",
+)
 @click.option(
     "--listen",
     default="127.0.0.1:6001",
-    show_default=True,
     metavar="HOST:PORT",
     help="The one port for everything; port 0 takes a free one.",
 )
@@ -48,7 +56,6 @@ _BRIDGE_PATH = "/webhooks/dryapi"
     "--rate",
     type=click.FloatRange(min=0),
     default=20.0,
-    show_default=True,
     metavar="EVENTS/S",
     help="Simulated events per second; 0: only what POST /jobs starts.",
 )
@@ -56,21 +63,18 @@ _BRIDGE_PATH = "/webhooks/dryapi"
     "--fail",
     type=click.FloatRange(0, 1),
     default=0.03,
-    show_default=True,
     metavar="SHARE",
     help="The share of jobs that fail; as upstream, no event reports it.",
 )
 @click.option(
     "--previews/--no-previews",
     default=True,
-    show_default=True,
     help="Whether in_progress events carry a picture.",
 )
 @click.option(
     "--preview-bytes",
     type=click.IntRange(600, 1_000_000),
     default=3_000,
-    show_default=True,
     metavar="BYTES",
     help="About how long the sharpest preview is as a data URI.",
 )
@@ -78,13 +82,11 @@ _BRIDGE_PATH = "/webhooks/dryapi"
     "--plan",
     type=click.Choice(["basic", "premium"]),
     default="basic",
-    show_default=True,
     help="The status endpoint's limits: 50 a minute and 200 a day, or 300 a minute.",
 )
 @click.option(
     "--wait-for-subscriber/--no-wait-for-subscriber",
     default=True,
-    show_default=True,
     help="Whether the simulation waits for the channel's first subscriber.",
 )
 @click.option(
@@ -93,16 +95,15 @@ _BRIDGE_PATH = "/webhooks/dryapi"
     help="Add sandbox_emitted_at to events (upstream doesn't), to measure delays.",
 )
 @click.option("--seed", type=int, help="Make the sequence of jobs the same every time.")
-@click.option("--client-id", default="sandbox", show_default=True)
-@click.option("--api-token", default="sandbox-token", show_default=True)
-@click.option("--app-id", default="sandbox", show_default=True)
-@click.option("--app-key", default=_APP_KEY, show_default=True)
+@click.option("--client-id", default="sandbox")
+@click.option("--api-token", default="sandbox-token")
+@click.option("--app-id", default="sandbox")
+@click.option("--app-key", default=_APP_KEY)
 @click.option(
     "--app-secret",
     envvar="SANDBOX_APP_SECRET",
     show_envvar=True,
     default="sandbox-secret",
-    show_default=True,
     help="The variable keeps a real server's secret out of the process list.",
 )
 @click.option(
@@ -121,21 +122,18 @@ _BRIDGE_PATH = "/webhooks/dryapi"
     envvar=_SECRET_VARIABLE,
     show_envvar=True,
     default=_WEBHOOK_SECRET,
-    show_default=True,
     help="What signs webhooks.",
 )
 @click.option(
     "--webhook-prefix",
     type=click.Choice(["DryAPI", "DeAPI"]),
     default="DryAPI",
-    show_default=True,
     help="What their headers begin with: X-DryAPI- or X-DeAPI-.",
 )
 @click.option(
     "--webhook-retry-scale",
     type=click.FloatRange(0, 1),
     default=1.0,
-    show_default=True,
     metavar="FACTOR",
     help="Shorten the waits between ten tries (1 minute to 12 hours) for tests.",
 )
@@ -144,7 +142,7 @@ def command(**options: Any) -> None:
     Run a dryAPI on this machine, with simulated jobs.
 
     It serves what consumers of dryAPI's events talk to: the Pusher WebSocket,
-    channel authorisation, the status endpoint, previews and results, and it
+    channel authorization, the status endpoint, previews and results, and it
     sends webhooks. Any Pusher client works with it, and so does `bridge`. The
     default values are made up and meant for this machine: token and secrets
     protect nothing.
@@ -152,9 +150,15 @@ def command(**options: Any) -> None:
     Posting to /sandbox/... makes faults: it drops sockets, breaks the status
     endpoint, ends jobs.
     """
-    # Imported late: Pillow comes with the extra.
-    from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
-
+    try:
+        from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "PIL":
+            raise
+        raise MissingExtraError(
+            "`bridge sandbox` needs an extra",
+            hint="Install it with pip install 'dryapi-kafka-bridge[sandbox]'",
+        ) from error
     logs.configure(stream=sys.stderr)
     trio.run(_run, Sandbox(SandboxConfig(**options)))
 

@@ -1,8 +1,4 @@
-"""
-How many events a second come, over the last moments.
-
-Owns the window alone: it reads no clock.
-"""
+"""How many events a second arrive, over the last moments; it reads no clock."""
 
 from __future__ import annotations
 
@@ -16,40 +12,26 @@ _WINDOW_SECONDS = 5.0
 
 
 class Rate:
-    """Counts events over the last five seconds."""
+    """Counts events over the last five seconds, on a clock that only goes forward."""
 
     def __init__(self) -> None:
         self._arrivals: deque[tuple[float, int]] = deque()
         self._began_at: float | None = None
 
     def add(self, events: int, now_seconds: float) -> None:
-        """
-        Count events.
-
-        Args:
-            events: How many came.
-            now_seconds: When, on a clock that only goes forward.
-        """
+        """Count events that arrived now."""
         if self._began_at is None:
             self._began_at = now_seconds
         if events:
             self._arrivals.append((now_seconds, events))
-        self._forget(now_seconds)
+        while self._arrivals and self._arrivals[0][0] <= now_seconds - _WINDOW_SECONDS:
+            self._arrivals.popleft()
 
     def per_second(self, now_seconds: float) -> float:
-        """
-        Give the events a second.
-
-        Args:
-            now_seconds: The time on the clock that `add` was given.
-        """
-        self._forget(now_seconds)
+        """Return the events a second."""
         if self._began_at is None:
             return 0.0
         # What has just begun must not look five times too slow.
         window = min(_WINDOW_SECONDS, max(1.0, now_seconds - self._began_at))
-        return sum(count for _, count in self._arrivals) / window
-
-    def _forget(self, now_seconds: float) -> None:
-        while self._arrivals and self._arrivals[0][0] <= now_seconds - _WINDOW_SECONDS:
-            self._arrivals.popleft()
+        since = now_seconds - _WINDOW_SECONDS
+        return sum(count for at, count in self._arrivals if at > since) / window

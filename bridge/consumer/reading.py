@@ -1,8 +1,7 @@
 """
-Reading a topic to an end that is known at the start.
+Reading a topic to its end as it is at the start.
 
-Owns when that is over, and how long nothing may come before it has failed. What
-the records mean is for those who take them.
+What the records mean is up to the caller.
 """
 
 from __future__ import annotations
@@ -17,19 +16,19 @@ from bridge.kafka.scan import Progress
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["OnProgress", "Take", "nobody_watches", "read_through"]
+__all__ = ["OnProgress", "Take", "place", "read_all", "read_through"]
 
-# Takes records in order per partition; tells whether they are enough.
-Take = Callable[[Sequence[ConsumedRecord]], Awaitable[bool]]
+# Accepts records in order per partition; True once they are enough.
+Take = Callable[[Sequence[ConsumedRecord]], Awaitable[bool | None]]
 OnProgress = Callable[[Progress], None]
 
-# As for a proof: an election takes seconds, and what can't go on for longer has
-# failed.
+# As in `bridge.kafka.scan`: an election takes seconds; a longer silence is a failure.
 _SILENT_SECONDS = 60.0
 
 
-def nobody_watches(_progress: Progress) -> None:
-    """Pass over how far it has come."""
+def place(record: ConsumedRecord) -> str:
+    """Return where a record is: topic-partition@offset."""
+    return f"{record.topic}-{record.partition}@{record.offset}"
 
 
 async def read_through(  # noqa: PLR0913 - each is one independent choice of the caller
@@ -39,21 +38,13 @@ async def read_through(  # noqa: PLR0913 - each is one independent choice of the
     *,
     start: Start = Edge.BEGINNING,
     ends: Mapping[Lane, int] | None = None,
-    on_progress: OnProgress = nobody_watches,
+    on_progress: OnProgress = lambda _progress: None,
 ) -> tuple[dict[Lane, int], dict[Lane, int]]:
     """
     Read committed records of one topic, until the ends or until it is enough.
 
-    Args:
-        settings: How to reach the brokers.
-        topic: What to read; it must exist.
-        take: Is given each run of records, those behind the ends left out.
-        start: Where to start.
-        ends: Where to stop; None for the ends that the topic has now.
-        on_progress: Is told how far it has come.
-
-    Returns:
-        The first offsets that were not read, and the ends, both by lane.
+    Without `ends` they are those that the topic has now. Returns the first offsets that
+    were not read, and the ends, both by partition.
 
     Raises:
         KafkaUnreachableError: No broker answers, at the start or for a minute.
@@ -65,7 +56,7 @@ async def read_through(  # noqa: PLR0913 - each is one independent choice of the
     async with TopicReader(settings, [topic], start=start) as reader:
         ends = dict(reader.ends if ends is None else ends)
         positions = _within(reader.positions, ends)
-        left = total = _left(positions, ends)
+        left = total = sum(ends.values()) - sum(positions.values())
         on_progress(Progress(0, total))
         moved_at = trio.current_time()
         while left:
@@ -73,26 +64,46 @@ async def read_through(  # noqa: PLR0913 - each is one independent choice of the
                 run = await reader.receive_run()
             if scope.cancelled_caught:
                 raise silence(settings, topic, _SILENT_SECONDS)
-            wanted = [one for one in run if one.offset < ends.get(_lane(one), 0)]
+            wanted = [
+                one for one in run if one.offset < ends.get((topic, one.partition), 0)
+            ]
             positions = _within(reader.positions, ends)
-            if run or _left(positions, ends) != left:
-                left = _left(positions, ends)
+            before, left = left, sum(ends.values()) - sum(positions.values())
+            if run or left != before:
                 on_progress(Progress(total - left, total))
                 if wanted and await take(wanted):
                     break
-                # Now: what the taking took is none of the broker's time.
+                # Now: the time that `take` took isn't the broker's.
                 moved_at = trio.current_time()
     return positions, ends
 
 
-def _lane(record: ConsumedRecord) -> Lane:
-    return record.topic, record.partition
+async def read_all(
+    settings: KafkaSettings,
+    topic: str,
+    take: Callable[[ConsumedRecord], None],
+    *,
+    since_ms: int | None = None,
+    on_progress: OnProgress = lambda _progress: None,
+) -> None:
+    """
+    Read each record as young as `since_ms`, to the ends that the topic has now.
+
+    Raises as `read_through` does.
+    """
+
+    async def take_young(run: Sequence[ConsumedRecord]) -> None:
+        for record in run:
+            # Older ones may follow the first of that age.
+            if since_ms is None or record.timestamp_ms >= since_ms:
+                take(record)
+
+    start = Edge.BEGINNING if since_ms is None else since_ms
+    await read_through(
+        settings, topic, take_young, start=start, on_progress=on_progress
+    )
 
 
 def _within(positions: Mapping[Lane, int], ends: Mapping[Lane, int]) -> dict[Lane, int]:
-    """Give where reading stands, but not behind the ends."""
+    """Return how far it was read, but not behind the ends."""
     return {lane: min(positions.get(lane, 0), end) for lane, end in ends.items()}
-
-
-def _left(positions: Mapping[Lane, int], ends: Mapping[Lane, int]) -> int:
-    return sum(end - positions[lane] for lane, end in ends.items())

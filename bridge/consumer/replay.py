@@ -1,134 +1,162 @@
 """
-The replay of dead letters: a writer beside the bridge, with its own outbox and relay.
+The replay of dead letters: which are published again, and in what order of reading.
 
-`dead_letters` decides which letters are replayed. Here their payloads become records as
-the bridge would make them now, and go through the replay's outbox to Kafka.
+Letters are read first, then the topic of jobs, then the letters once more, which are
+written. That is done for so many jobs at a time, so that memory is bounded.
 """
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import CancelledError, Future
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
+from enum import StrEnum
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeAlias
 
 import msgspec
 import structlog
 import trio
+from rich.console import Console
 
-from bridge.consumer.dead_letters import (
-    Choice,
-    Letter,
-    Replaying,
-    Shaped,
-    Tally,
-    received_at_us,
-)
-from bridge.errors import DeadLetterReason, OutboxDirectoryError
+from bridge.consumer.dead_letters import NO_REASON, Letter, as_letter, received_at_us
+from bridge.consumer.job_record import UNREADABLE, read_job_record
+from bridge.consumer.reading import Take, read_all, read_through
+from bridge.consumer.render import escaped, json_object, print_line, print_table
+from bridge.consumer.replay_outbox import ReplayOutbox, StalledError
+from bridge.errors import DeadLetterReason
 from bridge.events import header_names as names
 from bridge.events.intake import Intake
+from bridge.events.job_status import STATUSES, TERMINAL_STATUSES
 from bridge.events.record import Origin, Record
-from bridge.kafka.relay.relay import Relay
+from bridge.kafka.reader import ConsumedRecord, Edge, Lane, Start
 from bridge.kafka.scan import Progress
-from bridge.outbox import Outbox, OutboxDirectory
-from bridge.outbox.survey import is_for_replays, replayed_in
+from bridge.outbox import OutboxDirectory
+from bridge.outbox.survey import replayed_in
 from bridge.outbox.values import RETENTION
-from bridge.schemas.registry import SchemaRegistry
 from bridge.settings import Settings
 
 
-__all__ = ["Replayed", "directory_of", "replay", "shaper"]
+__all__ = [
+    "Choice",
+    "Outcome",
+    "Replayed",
+    "Shaped",
+    "replay",
+    "replayed_as_json",
+    "shaper",
+    "show_replayed",
+]
 
-_T = TypeVar("_T")
+# Receives how far a reading has come, and what it reads.
+OnStep: TypeAlias = Callable[[Progress, str], None]
 
 _log = structlog.get_logger("bridge.replay")
 
-# How often the outbox is looked at while something waits, and for an answer.
-_LOOK_SECONDS = 0.02
-_ANSWER_SECONDS = 0.001
+# Jobs that are handled together: 30 MB with what is known of each.
+JOBS_AT_ONCE = 100_000
 
-# Rows that may wait while more are written: what the relay sends in some 100 ms.
-_MAX_WAITING = 5_000
-
-# An election takes seconds; a longer wait has failed.
-STALLED_SECONDS = 60.0
-
-# As in `bridge.service`: what the Kafka thread gets for its end.
-_RELAY_GRACE_SECONDS = 4.0
-
-# A disk that can't be written to for so long doesn't recover by itself.
-_STUCK_SECONDS = 1.0
+# What is given to the outbox at once, beside at most 2,000 letters.
+BATCH_BYTES = 1024 * 1024
 
 
-class _StalledError(Exception):
-    """There is no progress; what is written waits for the next run."""
+class Outcome(StrEnum):
+    """The result for one dead letter; a closed vocabulary."""
+
+    REPLAYED = "replayed"
+    ALREADY_REPLAYED = "already_replayed"
+    OVERTAKEN = "overtaken"
+    STILL_INVALID = "still_invalid"
+    AFTER_TERMINAL = "after_terminal"
+    INVALID_PREVIEW = "invalid_preview"
+    TRUNCATED = "truncated"
+    REFUSED_BY_BROKER = "refused_by_broker"
+    OTHER_TOPIC = "other_topic"
+    UNKNOWN_REASON = "unknown_reason"
+    FOREIGN = "foreign"
+    NOT_CHOSEN = "not_chosen"
 
 
-class Replayed(msgspec.Struct, frozen=True):
-    """
-    The result of a replay.
+_MEANINGS = {
+    Outcome.REPLAYED: "valid now, published on the topic of jobs",
+    Outcome.ALREADY_REPLAYED: "published by an earlier replay",
+    Outcome.OVERTAKEN: "valid now, but its job has ended or has a later event",
+    Outcome.STILL_INVALID: "this version can't decode it either",
+    Outcome.AFTER_TERMINAL: "would follow its job's last record",
+    Outcome.INVALID_PREVIEW: "a preview, not a job event",
+    Outcome.TRUNCATED: "only its first part was kept",
+    Outcome.REFUSED_BY_BROKER: "tried again with --reason refused_by_broker",
+    Outcome.OTHER_TOPIC: "was meant for another topic",
+    Outcome.UNKNOWN_REASON: "written by a newer bridge",
+    Outcome.FOREIGN: "not written by a bridge",
+    Outcome.NOT_CHOSEN: "left out by --reason or --since",
+}
 
-    Attributes:
-        tally: What became of the letters.
-        trouble: Why it is incomplete; None where all letters were looked at and all
-            that was written is in Kafka.
-        waiting: How many records wait in its outbox for the next run.
-    """
+# By reason, what keeps a letter where it is. Another reason is a newer bridge's.
+_STAYS: Mapping[str, Outcome | None] = {
+    **dict.fromkeys(DeadLetterReason),
+    DeadLetterReason.AFTER_TERMINAL: Outcome.AFTER_TERMINAL,
+    DeadLetterReason.INVALID_PREVIEW: Outcome.INVALID_PREVIEW,
+}
 
-    tally: Tally
+
+class Choice(msgspec.Struct, frozen=True):
+    """Which letters are replayed."""
+
+    dead_letter_topic: str
+    topic: str
+    since_ms: int | None = None  # only letters as young as that
+    reason: str | None = None  # only letters of this reason
+
+    def outcome(self, letter: Letter) -> Outcome | None:
+        """Return why a letter stays where it is; None if its payload decides."""
+        since_ms, reason = self.since_ms, letter.reason
+        # Older ones may follow the first of that age.
+        is_young = since_ms is None or letter.record.timestamp_ms >= since_ms
+        if not is_young or self.reason not in {None, reason}:
+            return Outcome.NOT_CHOSEN
+        # Without account and identity its owner isn't known, nor whether it was
+        # replayed before.
+        if reason == NO_REASON or not (letter.header(names.CE_SOURCE) and letter.ce_id):
+            return Outcome.FOREIGN
+        stays = _STAYS.get(reason, Outcome.UNKNOWN_REASON)
+        if stays is None and names.BRIDGE_TRUNCATED in letter.record.headers:
+            return Outcome.TRUNCATED
+        if stays is None and reason == DeadLetterReason.REFUSED_BY_BROKER:
+            if letter.header(names.BRIDGE_REFUSED_TOPIC) != self.topic:
+                return Outcome.OTHER_TOPIC
+            # What the broker refuses again is a new letter each time: the operator must
+            # have changed something.
+            return Outcome.REFUSED_BY_BROKER if self.reason is None else None
+        return stays
+
+
+class Replayed(msgspec.Struct):
+    """The result of a replay: how many letters have which outcome."""
+
+    outcomes: Counter[Outcome] = msgspec.field(default_factory=Counter)
+    # The reasons of those that this version can't decode either.
+    invalid: Counter[str] = msgspec.field(default_factory=Counter)
+    # Why it is incomplete, and how many records wait for the next run.
     trouble: str | None = None
     waiting: int = 0
 
 
-def directory_of(settings: Settings, given: Path | None) -> Path:
-    """
-    Return the replay's own outbox directory.
-
-    Args:
-        settings: The bridge's.
-        given: The operator's choice; None for a directory inside the bridge's, and so
-            on the same volume.
-
-    Raises:
-        OutboxDirectoryError: It is a bridge's.
-    """
-    own = settings.outbox.dir
-    directory = own / "replay" if given is None else given
-    if directory.resolve() == own.resolve() or not is_for_replays(directory):
-        raise OutboxDirectoryError(
-            f"--outbox-dir: {directory} is the outbox directory of a bridge; a replay "
-            "is a writer of its own and needs another one"
-        )
-    return directory
-
-
-async def replay(  # noqa: PLR0913 - each is one independent choice of the caller
+async def replay(
     settings: Settings,
-    *,
+    choice: Choice,
     directory: Path,
-    dead_letter_topic: str,
-    since_ms: int | None = None,
-    reason: str | None = None,
+    *,
     is_dry: bool = False,
-    on_progress: Callable[[str, Progress], None] = lambda _what, _progress: None,
+    on_progress: OnStep = lambda _progress, _what: None,
 ) -> Replayed:
     """
-    Publish the dead letters that this version can read; none twice.
+    Publish the dead letters that this version can decode; none twice.
 
     SIGTERM or SIGINT ends it in order, a second one at once. However it ends, the next
-    run does the rest.
-
-    Args:
-        settings: Those of the scope `REPLAY`.
-        directory: From `directory_of`.
-        dead_letter_topic: The topic of dead letters.
-        since_ms: Only letters as young as that, milliseconds since the epoch.
-        reason: Only letters with this reason.
-        is_dry: Whether nothing is written, to disk or to Kafka.
-        on_progress: Receives the progress of each reading.
+    run does the rest. A dry run writes nothing, to disk or to Kafka.
 
     Raises:
         KafkaUnreachableError: Kafka doesn't answer.
@@ -136,48 +164,254 @@ async def replay(  # noqa: PLR0913 - each is one independent choice of the calle
         OutboxError: The outbox can't be used.
         ConfigError: A setting that only its use shows to be wrong.
     """
-    choice = Choice(
-        dead_letter_topic=dead_letter_topic,
-        topic=settings.topic,
-        since_ms=since_ms,
-        reason=reason,
-        ended_seconds=RETENTION.ended_seconds,
-    )
-    shape = shaper(settings, dead_letter_topic)
-    prepare = partial(Replaying, settings.kafka, choice, shape, on_progress=on_progress)
     if is_dry:
-        return await _run(prepare(sink=_DrySink(directory)), None, 0.0)
+        return await _Replay(settings, choice, _DryOutbox(directory), on_progress).run()
     # As the bridge would create it, if none has run here yet.
     with suppress(OSError):
         settings.outbox.dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     with OutboxDirectory(directory) as locked:
-        writer = _Writer(settings, locked, dead_letter_topic)
-        return await _run(
-            prepare(sink=writer), writer, settings.shutdown_timeout_seconds
+        outbox = ReplayOutbox(settings, locked, choice.dead_letter_topic)
+        return await _Replay(settings, choice, outbox, on_progress).run()
+
+
+class _Replay:
+    """One replay, from the start of the dead letters to their present end."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        choice: Choice,
+        outbox: _DryOutbox | ReplayOutbox,
+        on_progress: OnStep,
+    ) -> None:
+        self._settings = settings
+        self._choice = choice
+        self._outbox = outbox
+        self._shape = shaper(settings, choice.dead_letter_topic)
+        self._on_progress = on_progress
+        self._result = Replayed()
+
+    async def run(self) -> Replayed:
+        """Replay what there is, until a signal; say what became of it."""
+        outbox, result = self._outbox, self._result
+        result.trouble = "it was interrupted"
+        drain_seconds = self._settings.shutdown_timeout_seconds
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outbox.run)
+            with trio.CancelScope() as work:
+                nursery.start_soon(_watch_signals, work, nursery.cancel_scope)
+                try:
+                    await self._replay()
+                    result.trouble = None
+                except StalledError as error:
+                    result.trouble, drain_seconds = str(error), 0.0
+            await outbox.drain(drain_seconds)
+            nursery.cancel_scope.cancel()
+        if outbox.waiting:
+            result.trouble = result.trouble or "Kafka was too slow"
+            result.waiting = outbox.waiting
+            _log.warning(
+                "replay.incomplete", waiting=outbox.waiting, trouble=result.trouble
+            )
+        return result
+
+    async def _replay(self) -> None:
+        # What an earlier replay left in the outbox goes first.
+        await self._outbox.settle()
+        since_ms = self._choice.since_ms
+        start: Start = Edge.BEGINNING if since_ms is None else since_ms
+        behind: Mapping[Lane, int] | None = None
+        ends: Mapping[Lane, int] | None = None
+        while behind is None or behind != ends:
+            look = _Look()
+            behind, ends = await self._read(
+                "dead letters", partial(self._look, look), start, ends
+            )
+            if look.jobs:
+                states = await self._states(look)
+                await self._read("replay", partial(self._write, states), start, behind)
+                await self._outbox.settle()
+            else:
+                self._result.outcomes += look.result.outcomes
+                self._result.invalid += look.result.invalid
+            start = behind
+
+    async def _read(
+        self, what: str, take: Take, start: Start, ends: Mapping[Lane, int] | None
+    ) -> tuple[dict[Lane, int], dict[Lane, int]]:
+        topic, settings = self._choice.dead_letter_topic, self._settings.kafka
+        return await read_through(
+            settings,
+            topic,
+            take,
+            start=start,
+            ends=ends,
+            on_progress=lambda progress: self._on_progress(progress, what),
         )
 
+    async def _states(self, look: _Look) -> _JobStates:
+        """Read the states of the jobs that there are letters of."""
+        states = _JobStates(look.jobs)
+        since_us = look.oldest_us - int(RETENTION.ended_seconds * 1_000_000)
+        await read_all(
+            self._settings.kafka,
+            self._choice.topic,
+            states.learn,
+            since_ms=max(since_us // 1000, 0),
+            on_progress=lambda progress: self._on_progress(progress, "jobs"),
+        )
+        return states
 
-async def _run(
-    replaying: Replaying, writer: _Writer | None, drain_seconds: float
-) -> Replayed:
-    trouble: str | None = "it was interrupted"
-    async with trio.open_nursery() as nursery:
-        if writer is not None:
-            nursery.start_soon(writer.run_relay)
-        with trio.CancelScope() as work:
-            nursery.start_soon(_watch_signals, work, nursery.cancel_scope)
-            try:
-                await replaying.run()
-                trouble = None
-            except _StalledError as error:
-                trouble, drain_seconds = str(error), 0.0
-        if writer is not None:
-            await writer.drain(drain_seconds)
-        nursery.cancel_scope.cancel()
-    if writer is None or not writer.waiting:
-        return Replayed(replaying.tally, trouble)
-    _log.warning("replay.incomplete", waiting=writer.waiting, trouble=trouble)
-    return Replayed(replaying.tally, trouble or "Kafka was too slow", writer.waiting)
+    async def _look(self, look: _Look, run: Sequence[ConsumedRecord]) -> bool:
+        """Read letters for the first time."""
+        for letter, _, shaped in await self._shaped(run, look.result):
+            at_us = received_at_us(letter.record)
+            look.oldest_us = min(look.oldest_us, at_us) if look.jobs else at_us
+            look.jobs.add(shaped.key)
+        return len(look.jobs) >= JOBS_AT_ONCE
+
+    async def _write(self, states: _JobStates, run: Sequence[ConsumedRecord]) -> None:
+        """Read letters for the second time, and write what isn't overtaken."""
+        outcomes = self._result.outcomes
+        batch: dict[str, Sequence[Record]] = {}
+        size_bytes = 0
+        found = await self._shaped(run, self._result)
+        for number, (letter, ce_id, shaped) in enumerate(found, 1):
+            at_us = received_at_us(letter.record)
+            if ce_id in states.replayed or ce_id in batch:
+                outcomes[Outcome.ALREADY_REPLAYED] += 1
+            elif states.has_overtaken(shaped.key, shaped.status, at_us):
+                outcomes[Outcome.OVERTAKEN] += 1
+            else:
+                states.note(shaped.key, shaped.status, at_us)
+                batch[ce_id] = shaped.records
+                size_bytes += sum(len(record.value) for record in shaped.records)
+            if batch and (size_bytes >= BATCH_BYTES or number == len(found)):
+                new = await self._outbox.write(batch)
+                outcomes[Outcome.REPLAYED] += len(new)
+                outcomes[Outcome.ALREADY_REPLAYED] += len(batch) - len(new)
+                batch, size_bytes = {}, 0
+
+    async def _shaped(
+        self, run: Sequence[ConsumedRecord], result: Replayed
+    ) -> list[tuple[Letter, str, Shaped]]:
+        """Return the letters that can be decoded now, and count all others."""
+        letters = [as_letter(record) for record in run]
+        known = await self._outbox.known({one.ce_id for one in letters if one.ce_id})
+        found = []
+        for letter in letters:
+            ce_id = letter.ce_id
+            outcome = self._choice.outcome(letter)
+            if ce_id in known:
+                outcome = Outcome.ALREADY_REPLAYED
+            if outcome is None:
+                shaped = self._shape(letter)
+                if isinstance(shaped, Shaped):
+                    assert ce_id is not None
+                    found.append((letter, ce_id, shaped))
+                    continue
+                result.invalid[shaped] += 1
+                outcome = Outcome.STILL_INVALID
+            result.outcomes[outcome] += 1
+        return found
+
+
+class _DryOutbox:
+    """Accepts what would be replayed, and writes nothing."""
+
+    waiting = 0
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._taken: set[str] = set()
+
+    async def run(self) -> None:
+        pass
+
+    async def drain(self, _seconds: float) -> None:
+        pass
+
+    async def known(self, ce_ids: Collection[str]) -> set[str]:
+        return replayed_in(self._directory, [*ce_ids])
+
+    async def write(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
+        new = letters.keys() - self._taken
+        self._taken |= new
+        return new
+
+    async def settle(self) -> None:
+        pass
+
+
+class _Look:
+    """
+    The first reading's result.
+
+    Attributes:
+        jobs: The keys of jobs that there are letters of that can be decoded now.
+        oldest_us: When the first of their events was read.
+        result: The outcomes of the other letters.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: set[bytes] = set()
+        self.oldest_us = 0
+        self.result = Replayed()
+
+
+# In the order in which a job has them; nothing follows a terminal one.
+_RANKS = {status: rank for rank, status in enumerate(STATUSES)} | (
+    dict.fromkeys(TERMINAL_STATUSES, len(STATUSES))
+)
+
+
+class _JobStates:
+    """
+    How far some jobs are on their topic: a replayed event must not come after it.
+
+    Args:
+        keys: The jobs; all others are ignored, so that memory has this bound.
+
+    Attributes:
+        replayed: Dead letters whose events are on the topic, by their `ce_id`.
+    """
+
+    def __init__(self, keys: Collection[bytes]) -> None:
+        self._keys = keys
+        # (the furthest status, when the latest event was read)
+        self._states: dict[bytes, tuple[int, int]] = {}
+        self.replayed: set[str] = set()
+
+    def learn(self, record: ConsumedRecord) -> None:
+        """Learn from a record on the topic of jobs; another one is ignored."""
+        key = record.key
+        if key is None or key not in self._keys:
+            return
+        letter = record.headers.get(names.BRIDGE_REPLAYED_CE_ID)
+        if letter is not None:
+            self.replayed.add(letter.decode(errors="replace"))
+        status = read_job_record(record).status
+        if status != UNREADABLE:
+            self.note(key, status, received_at_us(record))
+
+    def note(self, key: bytes, status: str, at_us: int) -> None:
+        """Note that an event of a job is on the topic, or will be."""
+        rank, latest_us = self._states.get(key, (-1, -1))
+        self._states[key] = max(rank, _RANKS.get(status, -1)), max(latest_us, at_us)
+
+    def has_overtaken(self, key: bytes, status: str, at_us: int) -> bool:
+        """
+        Return whether a job is past an event.
+
+        A job that has ended is past all of them. Else a terminal event is never late,
+        and another one is where the job has a later status or a later event.
+        """
+        rank, latest_us = self._states.get(key, (-1, -1))
+        if rank == len(STATUSES):
+            return True
+        if status in TERMINAL_STATUSES:
+            return False
+        return rank > _RANKS.get(status, -1) or latest_us > at_us
 
 
 async def _watch_signals(work: trio.CancelScope, everything: trio.CancelScope) -> None:
@@ -191,20 +425,24 @@ async def _watch_signals(work: trio.CancelScope, everything: trio.CancelScope) -
             work.cancel()
 
 
-# -- What becomes of a payload ---------------------------------------------------------
+# -- What a payload becomes -----------------------------------------------------------
+
+
+class Shaped(msgspec.Struct, frozen=True):
+    """What this version makes of a letter's payload: the records of one job's event."""
+
+    key: bytes
+    status: str
+    records: Sequence[Record]
 
 
 def shaper(
     settings: Settings, dead_letter_topic: str
 ) -> Callable[[Letter], Shaped | str]:
     """
-    Return what makes records of a letter's payload, by the bridge's own intake.
+    Return a function that makes records of a letter's payload, by the bridge's intake.
 
-    It returns the reason if this version can't read the payload either.
-
-    Args:
-        settings: The bridge's.
-        dead_letter_topic: The topic of dead letters.
+    It returns the reason if this version can't decode the payload either.
     """
 
     # By account, as many as the bridge has; letters of other bridges are bounded too.
@@ -229,7 +467,7 @@ def shaper(
             text = original.decode("utf-8", "surrogatepass")
         except UnicodeDecodeError:
             return DeadLetterReason.NOT_JSON
-        source = letter.text(names.CE_SOURCE) or ""
+        source = letter.header(names.CE_SOURCE) or ""
         *others, record = intake(source).records(text, received_at_us(letter.record))
         headers = dict(record.extra)
         if record.topic != settings.topic:
@@ -263,128 +501,46 @@ def _marked(record: Record, letter: Letter) -> Record:
     )
 
 
-# -- Where records go ------------------------------------------------------------------
+# -- What people and programs get -----------------------------------------------------
 
 
-class _DrySink:
-    """Accepts what would be replayed, and writes nothing."""
+def show_replayed(
+    choice: Choice, result: Replayed, console: Console, *, is_dry: bool
+) -> None:
+    """Print what became of dead letters in a replay, or would."""
+    rows = []
+    for outcome in Outcome:
+        meaning = _MEANINGS[outcome]
+        if is_dry and outcome is Outcome.REPLAYED:
+            meaning = "valid now, would be published on the topic of jobs"
+        if outcome is Outcome.STILL_INVALID:
+            words = (f"{n:,} {word}" for word, n in result.invalid.most_common())
+            meaning = f"{meaning}: {', '.join(words)}"
+        rows.append((outcome.value, result.outcomes[outcome], meaning))
+    columns = {"outcome": "left", "count": "right", "meaning": "fold"}
+    if found := [row for row in rows if row[1]]:
+        print_table(console, columns, found)
+    what = "would be replayed" if is_dry else "replayed"
+    end = "Nothing was written." if is_dry else "The others stay where they are."
+    print_line(
+        console,
+        f"{result.outcomes[Outcome.REPLAYED]:,} of {result.outcomes.total():,} dead "
+        f"letters on {escaped(choice.dead_letter_topic)} {what} to "
+        f"{escaped(choice.topic)}. {end}",
+    )
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._taken: set[str] = set()
 
-    async def known(self, ce_ids: Sequence[str]) -> set[str]:
-        return replayed_in(self._directory, ce_ids)
-
-    async def write(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
-        new = letters.keys() - self._taken
-        self._taken |= new
-        return new
-
-    async def settle(self) -> None:
-        pass
-
-
-class _Writer:
-    """The replay's outbox and relay, with a bound for what waits."""
-
-    def __init__(
-        self, settings: Settings, directory: OutboxDirectory, dead_letter_topic: str
-    ) -> None:
-        registry = None
-        if settings.schema_registry.url is not None:
-            registry = SchemaRegistry(settings)
-        self._outbox = Outbox(
-            directory, msgspec.structs.replace(settings.outbox, dir=directory.path)
-        )
-        topics = [settings.topic, dead_letter_topic]
-        if settings.previews == "topic":
-            topics.append(settings.preview_topic)
-        self._relay = Relay(
-            # The bridge creates and checks topics.
-            msgspec.structs.replace(settings.kafka, create_topics=False),
-            topics,
-            self._outbox,
-            dead_letter_topic=dead_letter_topic,
-            max_dead_letter_bytes=settings.limits.event_bytes,
-            delivery=settings.delivery,
-            wire_format=registry,
-        )
-        self._relay_ended = trio.Event()
-
-    @property
-    def waiting(self) -> int:
-        """How many rows wait for Kafka."""
-        return self._outbox.statistics.rows
-
-    async def run_relay(self) -> None:
-        """Send what is written, until it is cancelled or drained."""
-        try:
-            await self._relay.run()
-        finally:
-            self._relay_ended.set()
-
-    async def drain(self, seconds: float) -> None:
-        """Give what waits its time to reach Kafka, and end the relay."""
-        self._relay.drain()
-        with trio.move_on_after(seconds):
-            await self._relay_ended.wait()
-        self._relay.abort()
-        with trio.move_on_after(_RELAY_GRACE_SECONDS):
-            await self._relay_ended.wait()
-
-    # -- As a sink ------------------------------------------------------------
-
-    async def known(self, ce_ids: Sequence[str]) -> set[str]:
-        """Return those of some letters that were replayed."""
-        return await self._answer(self._outbox.replayed(ce_ids)) if ce_ids else set()
-
-    async def write(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
-        """Write the records of letters, and note the letters, in one transaction."""
-        topics = {one.topic for records in letters.values() for one in records}
-        # Partition counts are known once Kafka was reached.
-        await self._wait(
-            lambda: self.waiting <= _MAX_WAITING and self._outbox.knows(topics)
-        )
-        return await self._answer(self._outbox.replay(letters))
-
-    async def settle(self) -> None:
-        """Wait until all that was written is in Kafka."""
-        await self._wait(lambda: self.waiting == 0)
-
-    async def _wait(self, is_done: Callable[[], bool]) -> None:
-        """Wait for as long as Kafka takes records."""
-        least, moved_at, last_error = self.waiting, trio.current_time(), ""
-        while not is_done():
-            if self.waiting < least:
-                least, moved_at, last_error = self.waiting, trio.current_time(), ""
-            # Between two tries, while the relay reads the log, there is none.
-            last_error = self._relay.statistics.last_error or last_error
-            if trio.current_time() > moved_at + STALLED_SECONDS:
-                # Without the error's name.
-                reason = f": {last_error.partition(': ')[2]}" if last_error else ""
-                trouble = (
-                    f"has taken none of {least:,} records" if least else "was away"
-                )
-                raise _StalledError(
-                    f"Kafka {trouble} for {STALLED_SECONDS:.0f} s{reason}"
-                )
-            await trio.sleep(_LOOK_SECONDS)
-            self._check_disk()
-
-    async def _answer(self, future: Future[_T]) -> _T:
-        """Wait for the outbox's thread, also when cancelled: it takes milliseconds."""
-        stuck_at = trio.current_time() + _STUCK_SECONDS
-        with trio.CancelScope(shield=True):
-            while not future.done():
-                if trio.current_time() > stuck_at:
-                    self._check_disk()
-                await trio.sleep(_ANSWER_SECONDS)
-        try:
-            return future.result()
-        except CancelledError as error:
-            raise _StalledError("the outbox was damaged, or is at its end") from error
-
-    def _check_disk(self) -> None:
-        if self._outbox.is_stuck:
-            raise _StalledError("nothing can be written to the disk of the outbox")
+def replayed_as_json(choice: Choice, result: Replayed, *, is_dry: bool) -> bytes:
+    """Write the same as one JSON object."""
+    return json_object(
+        {
+            "topic": choice.topic,
+            "dead_letter_topic": choice.dead_letter_topic,
+            "dry_run": is_dry,
+            "trouble": result.trouble,
+            "waiting": result.waiting,
+            "letters": result.outcomes.total(),
+            "outcomes": {outcome: result.outcomes[outcome] for outcome in Outcome},
+            "still_invalid": result.invalid,
+        }
+    )

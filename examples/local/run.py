@@ -17,7 +17,7 @@ from typing import TypeVar
 import trio
 from rich.text import Text
 
-from bridge.consumer.live import follow_table
+from bridge.consumer.tail import follow_table
 from bridge.kafka.reader import Edge, TopicReader
 from bridge.settings import KafkaSettings
 from examples.local.counts import Consumed, Totals, summary_table
@@ -220,7 +220,6 @@ class _Watch:
             self._addresses.topic,
             self._screen.console,
             head=self._head,
-            head_lines=len(self._head()),
             observe=lambda records: self._consumed.observe(records, time.time()),
         )
 

@@ -15,7 +15,7 @@ from bridge.outbox.survey import replayed_in
 from tests.cli.commands import DEADLINE_SECONDS, reading, run
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import payload, sent, write
-from tests.consumer.verify.topics import proof_of
+from tests.consumer.verify.topics import report_on
 from tests.kit.reader import Record, read_topic
 
 
@@ -91,9 +91,9 @@ async def test_kills_in_the_middle_neither_lose_nor_repeat_a_letter(
     records = read(topic)
     found = Counter(record.headers["bridge_replayed_ce_id"] for record in records)
     assert found == {ce_id.encode(): 1 for ce_id in ce_ids}
-    report = await proof_of(topic)
-    assert report.is_clean
-    assert len({lane.outbox for lane in report.lanes}) == 1
+    report = await report_on(topic)
+    assert report.clean
+    assert len({one.outbox for one in report.outboxes}) == 1
 
 
 def test_it_ends_with_a_table_and_0(topic: Topic, tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ _NOBODY = "127.0.0.1:1"
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["dlq", "list"], "{}.dlq holds no dead letters.\n"),
-        (["gaps"], "{}.gaps holds no gaps.\n"),
+        (["dlq", "list"], "{}.dlq has no dead letters.\n"),
+        (["gaps"], "{}.gaps has no gaps.\n"),
         (["gaps", "--output=json"], '"gaps": 0'),
     ],
 )
@@ -71,11 +71,8 @@ def test_no_broker_is_one_line(args: list[str]) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(
-    ("args", "more"),
-    [(["dlq", "list"], ""), (["gaps"], ""), (["verify"], "; that proves nothing")],
-)
-def test_a_signal_ends_it(args: list[str], more: str, number: signal.Signals) -> None:
+@pytest.mark.parametrize("args", [["dlq", "list"], ["gaps"], ["verify"]])
+def test_a_signal_ends_it(args: list[str], number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it at once; it says that it wasn't through."""
     # A broker that takes the connection and never answers.
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -92,7 +89,7 @@ def test_a_signal_ends_it(args: list[str], more: str, number: signal.Signals) ->
         out, errors = child.communicate(timeout=DEADLINE_SECONDS)
         connection.close()
     assert (child.returncode, out) == (1, "")
-    assert errors == f"bridge: interrupted after 0 of 0 offsets{more}.\n"
+    assert errors == "bridge: interrupted after 0 of 0 offsets.\n"
 
 
 @pytest.mark.parametrize(
@@ -136,6 +133,7 @@ def test_nothing_of_a_record_commands_the_terminal(
         (["tail", "--since", "soon"], "1h30m"),
         (["tail", "--since", "1h", "--from-beginning"], "exclude each other"),
         (["tail", "--max-messages", "0"], "x>=1"),
+        (["tail", "--partition", "-1"], "x>=0"),
         (["tail", "--bootstrap-servers", "k"], "kafka.bootstrap_servers ("),
         (["verify", "--since", "soon"], "1h30m"),
         (["verify", "--isolation", "none"], "read_uncommitted"),

@@ -59,6 +59,21 @@ def test_records_are_lines_of_json_when_piped(topic: Topic) -> None:
     assert {line["key"] for line in lines} == {"job-1"}
 
 
+def test_records_are_chosen_by_key_and_partition(topic: Topic) -> None:
+    """Others are left out, and don't count; a partition that isn't there is named."""
+    records = [
+        Sent(payload(job), job.encode(), partition=partition)
+        for partition, job in ((0, "job-1"), (1, "job-1"), (0, "job-2"), (0, "job-1"))
+    ]
+    write(topic, records, name=topic.name)
+    line = reading(topic, "tail", "--from-beginning", "--max-messages=2")
+    found = run([*line, "--key=job-1", "--partition=0"]).stdout.splitlines()
+    assert [json.loads(one)["offset"] for one in found] == [0, 2]
+    result = run([*line, "--partition=9"])
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"bridge: --partition: {topic.name} has no partition 9\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_cleanly(
     topic: Topic,

@@ -13,7 +13,7 @@ from tests.consumer.verify.topics import Sent, rows, write
 from tests.outbox.making import record
 
 
-def test_findings_end_with_1(topic: Topic) -> None:
+def test_issues_end_with_1(topic: Topic) -> None:
     """Each is a line with topic, partition and offset."""
     write(topic, [*rows(1, 4, 4), Sent(1, outbox=f"x{ESCAPES}")])
     result = run(reading(topic, "verify"))
@@ -27,7 +27,7 @@ def test_findings_end_with_1(topic: Topic) -> None:
 
 
 def test_the_outbox_is_asked(topic: Topic, tmp_path: Path) -> None:
-    """A row that it holds for delivered and that isn't there is a finding."""
+    """A row that it holds for delivered and that isn't there is an issue."""
     with OutboxDirectory(tmp_path) as directory:
         outbox = Outbox(directory, OutboxSettings(dir=tmp_path))
         outbox.open_topic(topic.name, 1, None)
@@ -41,5 +41,5 @@ def test_the_outbox_is_asked(topic: Topic, tmp_path: Path) -> None:
     assert (result.returncode, result.stderr) == (1, "")
     report = json.loads(result.stdout)
     assert report["counts"] == {"missing_end": 3}
-    (lane,) = report["lanes"]
-    assert (lane["end"], lane["waiting"]) == ("missing", 2)
+    (outbox_,) = report["outboxes"]
+    assert (outbox_["end"], outbox_["waiting"]) == ("missing", 2)

@@ -28,10 +28,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def java_tools() -> tuple[Path, list[Path]]:
     """The jar of a compiler, and the jars that the Java example names."""
     try:
-        compiler, everything = (
-            downloads.fetch_java_compiler(),
-            downloads.fetch_kafka(),
-        )
+        compiler = downloads.fetch_java_compiler()
+        everything = downloads.fetch_kafka()
     except cache.FetchError as error:
         pytest.fail(str(error), pytrace=False)
     folder = Path(everything.rpartition(":")[2]).parent

@@ -21,8 +21,7 @@ from tests.conftest import Topic
 _LINE_SECONDS = 30.0
 _END_SECONDS = 10.0
 
-_EXAMPLE = Path(__file__).parents[2] / "examples" / "consumer.py"
-
+_EXAMPLES = Path(__file__).parents[2] / "examples"
 
 # The group's coordinator moves, or is loading.
 _COORDINATOR_CODES = (
@@ -126,14 +125,13 @@ def _committed(consumer: Consumer, topic: Topic) -> list[TopicPartition]:
     return consumer.committed(partitions, timeout=5)
 
 
-def command(topic: Topic, group: str) -> list[str | Path]:
-    """Give the command line of a consumer in a group."""
-    options = ["--bootstrap-servers", topic.bootstrap_servers, "--topic", topic.name]
-    return [sys.executable, _EXAMPLE, *options, "--group", group]
+def example(name: str, topic: Topic, read: str | None = None) -> list[str]:
+    """Return the command line of a program that reads jobs, or another topic."""
+    options = ["--bootstrap-servers", topic.bootstrap_servers, "--topic"]
+    return [sys.executable, str(_EXAMPLES / name), *options, read or topic.name]
 
 
-def rows(folder: Path) -> list[tuple[str, str, str, int]]:
-    """Give each job's status, its progress and how many events it had, by name."""
-    with closing(sqlite3.connect(folder / "jobs.sqlite3")) as database:
-        query = "SELECT request_id, status, progress, events FROM jobs ORDER BY 1"
+def rows(file: Path, query: str) -> list[tuple[object, ...]]:
+    """Query an example's database."""
+    with closing(sqlite3.connect(file)) as database:
         return database.execute(query).fetchall()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import trio
-from confluent_kafka import Producer
 
 from tests.conftest import Topic
+from tests.kit import writer
 from tests.kit.reader import Record, read_topic
 
 
@@ -47,33 +46,17 @@ async def records_of(topic: Topic, expected: int | None = None) -> list[Record]:
 
 def write_again(topic: Topic, record: Record, **headers: bytes) -> None:
     """Write a record behind all others of its partition, with more headers."""
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    _produce(producer, topic, record, headers)
-    assert producer.flush(_DEADLINE_SECONDS) == 0
+    again = [_again(record, headers)]
+    writer.write(topic.bootstrap_servers, topic.name, again)
 
 
 def write_aborted(topic: Topic, record: Record, **headers: bytes) -> None:
     """Write a record so that only readers of uncommitted ones see it."""
-    producer = Producer(
-        {
-            "bootstrap.servers": topic.bootstrap_servers,
-            "transactional.id": f"aborted-{uuid.uuid4()}",
-        }
-    )
-    producer.init_transactions(_DEADLINE_SECONDS)
-    producer.begin_transaction()
-    _produce(producer, topic, record, headers)
-    assert producer.flush(_DEADLINE_SECONDS) == 0
-    producer.abort_transaction(_DEADLINE_SECONDS)
+    again = [_again(record, headers)]
+    servers = topic.bootstrap_servers
+    writer.write_transaction(servers, topic.name, again, commit=False)
 
 
-def _produce(
-    producer: Producer, topic: Topic, record: Record, headers: dict[str, bytes]
-) -> None:
-    producer.produce(
-        topic.name,
-        value=record.value,
-        key=record.key,
-        partition=record.partition,
-        headers=list((record.headers | headers).items()),
-    )
+def _again(record: Record, headers: dict[str, bytes]) -> writer.Sent:
+    together = dict(record.headers) | headers
+    return writer.Sent(record.value, record.key, together, 0, record.partition)

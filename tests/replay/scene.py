@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import trio
 
-from bridge.consumer.replay import Replayed, directory_of, replay
+from bridge.consumer.replay import Choice, Replayed, replay
+from bridge.consumer.replay_outbox import directory_of
 from bridge.settings import KafkaSettings, OutboxSettings, Settings, TopicSettings
 from tests.conftest import Topic
 from tests.consumer.dead_letters.letters import Sent, write
@@ -43,15 +45,9 @@ class Scene:
             **more,
         )
 
-    async def letters(self, *letters: Sent) -> None:
-        """Write dead letters."""
-        await trio.to_thread.run_sync(write, self.topic, letters)
-
-    async def jobs(self, *records: Sent) -> None:
-        """Write records of the topic of jobs."""
-        await trio.to_thread.run_sync(
-            lambda: write(self.topic, records, name=self.topic.name)
-        )
+    async def write(self, *records: Sent, name: str | None = None) -> None:
+        """Write dead letters, or records of another topic."""
+        await trio.to_thread.run_sync(partial(write, self.topic, records, name=name))
 
     async def replay(
         self, settings: Settings | None = None, **choices: Any
@@ -61,9 +57,8 @@ class Scene:
         with trio.fail_after(DEADLINE_SECONDS):
             return await replay(
                 settings,
-                directory=directory_of(settings, None),
-                dead_letter_topic=self.topic.dead_letter,
-                **choices,
+                Choice(self.topic.dead_letter, self.topic.name, **choices),
+                directory_of(settings, None),
             )
 
     async def outcomes(
@@ -72,7 +67,7 @@ class Scene:
         """Replay, and give what became of the letters of those outcomes there are."""
         done = await self.replay(settings, **choices)
         assert (done.trouble, done.waiting) == (None, 0)
-        return {outcome.value: n for outcome, n in done.tally.outcomes.items() if n}
+        return {outcome.value: n for outcome, n in done.outcomes.items() if n}
 
     async def read(self, name: str | None = None) -> list[Record]:
         """Read the topic of jobs, or another one, to its end."""

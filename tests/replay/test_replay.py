@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bridge.consumer.dead_letters import Shaped, replaying
-from bridge.consumer.dead_letters.letter import as_letter
-from bridge.consumer.replay import shaper
+from bridge.consumer import replay
+from bridge.consumer.dead_letters import as_letter
+from bridge.consumer.replay import Shaped, shaper
 from bridge.settings import OutboxSettings, Settings
 from tests.consumer.dead_letters.letters import (
     NOW_MS,
@@ -20,7 +20,7 @@ from tests.consumer.dead_letters.letters import (
     payload,
     sent,
 )
-from tests.consumer.verify.topics import proof_of
+from tests.consumer.verify.topics import report_on
 from tests.replay.scene import Scene
 
 
@@ -33,7 +33,7 @@ def numeric(job: str, status: str = "in_progress") -> bytes:
 
 async def test_a_letter_that_can_be_read_now_becomes_a_record(scene: Scene) -> None:
     """As the bridge would write it, and marked with where it comes from."""
-    await scene.letters(sent(numeric("job-1"), key="job-1", ce_id="a-1"))
+    await scene.write(sent(numeric("job-1"), key="job-1", ce_id="a-1"))
     assert await scene.outcomes() == {"replayed": 1}
     records = await scene.read()
     (record,) = records
@@ -72,7 +72,7 @@ async def test_a_letter_that_can_be_read_now_becomes_a_record(scene: Scene) -> N
 async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
     """What stays is counted by why it does, and what is invalid by its new reason."""
     refused = {"bridge_refused_topic": scene.topic.name.encode()}
-    await scene.letters(
+    await scene.write(
         sent(payload("job-1"), "not_json"),
         sent(b"no JSON", "not_json"),
         sent(b"\xff\xfe", "not_json"),
@@ -87,7 +87,7 @@ async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
         Sent(None),
     )
     done = await scene.replay()
-    assert {outcome.value: n for outcome, n in done.tally.outcomes.items() if n} == {
+    assert {outcome.value: n for outcome, n in done.outcomes.items() if n} == {
         "replayed": 1,
         "still_invalid": 4,
         "after_terminal": 1,
@@ -97,12 +97,12 @@ async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
         "unknown_reason": 1,
         "foreign": 2,
     }
-    assert done.tally.invalid == {
+    assert done.invalid == {
         "not_json": 2,
         "missing_request_id": 1,
         "unknown_status": 1,
     }
-    assert done.tally.letters == 12
+    assert done.outcomes.total() == 12
     (record,) = await scene.read()
     assert (record.key, record.value) == (b"job-1", payload("job-1"))
 
@@ -110,7 +110,7 @@ async def test_each_kind_of_letter_has_its_outcome(scene: Scene) -> None:
 async def test_no_mixture_of_runs_replays_a_letter_twice(scene: Scene) -> None:
     """Narrowed runs and whole ones, whatever stood where, and one letter twice."""
     old_ms = NOW_MS - 3_600_000
-    await scene.letters(
+    await scene.write(
         sent(payload("job-1"), "not_json", ce_id="a-1"),
         sent(payload("job-2"), "invalid_field", ce_id="a-2", timestamp_ms=old_ms),
         sent(payload("job-3"), "invalid_field", ce_id="a-3"),
@@ -124,21 +124,21 @@ async def test_no_mixture_of_runs_replays_a_letter_twice(scene: Scene) -> None:
         "not_chosen": 1,
     }
     assert await scene.outcomes() == {"already_replayed": 3, "replayed": 1}
-    await scene.letters(sent(payload("job-4"), ce_id="a-4"))
+    await scene.write(sent(payload("job-4"), ce_id="a-4"))
     assert await scene.outcomes() == {"already_replayed": 4, "replayed": 1}
     assert await scene.sources() == dict.fromkeys((b"a-1", b"a-2", b"a-3", b"a-4"), 1)
-    assert (await proof_of(scene.topic)).is_clean
+    assert (await report_on(scene.topic)).clean
 
 
 async def test_a_replay_whose_outbox_is_gone_repeats_nothing(scene: Scene) -> None:
     """The records themselves say which letters they come from."""
-    await scene.letters(
+    await scene.write(
         sent(payload("job-1", "processing"), ce_id="a-1"),
         sent(payload("job-2", "processing"), ce_id="a-2"),
     )
     assert await scene.outcomes(reason="invalid_field") == {"replayed": 2}
     elsewhere = OutboxSettings(dir=scene.folder / "other")
-    await scene.letters(sent(payload("job-3"), ce_id="a-3"))
+    await scene.write(sent(payload("job-3"), ce_id="a-3"))
     assert await scene.outcomes(scene.settings(outbox=elsewhere)) == {
         "already_replayed": 2,
         "replayed": 1,
@@ -154,14 +154,15 @@ async def test_a_job_that_went_on_is_left_alone(scene: Scene) -> None:
         value = prefix + payload(job, status)
         return Sent(value, job.encode(), {"ce_time": moment}, at_ms)
 
-    await scene.jobs(
+    await scene.write(
         on_topic("ended", "done", NOW_MS - 60_000),
         on_topic("framed", "done", NOW_MS, prefix=b"\0\0\0\0\7"),
         on_topic("ahead", "in_progress", NOW_MS + 1000),
         on_topic("behind", "in_progress", NOW_MS - 1000),
         on_topic("ahead-of-its-end", "in_progress", NOW_MS + 1000),
+        name=scene.topic.name,
     )
-    await scene.letters(
+    await scene.write(
         *(
             sent(numeric(job, status), key=job)
             for job, status in (
@@ -195,11 +196,11 @@ async def test_many_jobs_are_replayed_part_by_part(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is kept in memory of jobs has a bound; all of them go, in their order."""
-    monkeypatch.setattr(replaying, "JOBS_A_SLICE", 10)
+    monkeypatch.setattr(replay, "JOBS_AT_ONCE", 10)
     monkeypatch.setattr("bridge.kafka.reader.RUN_RECORDS", 7)
-    monkeypatch.setattr(replaying, "BATCH_BYTES", 300)
+    monkeypatch.setattr(replay, "BATCH_BYTES", 300)
     steps = ("processing", "in_progress", "done")
-    await scene.letters(
+    await scene.write(
         *(sent(numeric(f"job-{n}", step)) for step in steps for n in range(40)),
     )
     assert await scene.outcomes() == {"replayed": 120}
@@ -209,7 +210,7 @@ async def test_many_jobs_are_replayed_part_by_part(
         found.setdefault(record.key or b"", []).append(status)
     assert len(found) == 40
     assert all(statuses == [*steps] for statuses in found.values())
-    assert (await proof_of(scene.topic)).is_clean
+    assert (await report_on(scene.topic)).clean
     assert await scene.outcomes() == {"already_replayed": 120}
 
 
@@ -225,7 +226,7 @@ async def test_what_the_broker_refused_goes_when_it_is_asked_for(scene: Scene) -
         },
     )
     of_gaps = {"bridge_refused_topic": scene.topic.gaps.encode()}
-    await scene.letters(letter, sent(b"{}", "refused_by_broker", more=of_gaps))
+    await scene.write(letter, sent(b"{}", "refused_by_broker", more=of_gaps))
     untouched = {"refused_by_broker": 1, "other_topic": 1}
     assert await scene.outcomes() == untouched
     chosen = await scene.outcomes(reason="refused_by_broker")

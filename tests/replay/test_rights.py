@@ -8,7 +8,7 @@ import pytest
 import trio
 from confluent_kafka.admin import AclOperation
 
-from bridge.consumer import replay
+from bridge.consumer import replay_outbox
 from bridge.settings import KafkaSettings
 from tests.consumer.dead_letters.letters import payload, sent
 from tests.kafka.security.granting import least
@@ -30,7 +30,7 @@ async def test_a_replay_needs_what_the_bridge_needs_of_two_topics(
     topic = topic_of(secure)
     secure.create_topic(topic.dead_letter, 1)
     scene = Scene(topic, tmp_path)
-    await scene.letters(*(sent(payload(f"job-{n}")) for n in range(20)))
+    await scene.write(*(sent(payload(f"job-{n}")) for n in range(20)))
     guest = await trio.to_thread.run_sync(Guest, secure)
     rights = [one for one in least(topic.name, delivery) if one.name != topic.gaps]
     (write,) = [
@@ -44,7 +44,7 @@ async def test_a_replay_needs_what_the_bridge_needs_of_two_topics(
     quick = {"resume_quiet_seconds": 0.1}
     kafka = KafkaSettings(**{**guest.settings(), **quick})  # type: ignore[arg-type]
     settings = scene.settings(delivery=delivery, kafka=kafka)
-    monkeypatch.setattr(replay, "STALLED_SECONDS", 1.0)
+    monkeypatch.setattr(replay_outbox, "STALLED_SECONDS", 1.0)
     done = await scene.replay(settings)
     assert done.waiting == 20
     assert "Grant the user Write on the topic" in str(done.trouble)

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: TI
     InMemorySpanExporter,
 )
 
-from bridge.consumer.dead_letters.letter import as_letter
+from bridge.consumer.dead_letters import as_letter
 from bridge.consumer.replay import shaper
 from bridge.events import dead_letter
 from bridge.events import header_names as names

@@ -6,39 +6,19 @@ import itertools
 import json
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-
-from confluent_kafka import KafkaError, Producer
 
 from bridge.kafka.reader import ConsumedRecord
 from tests.conftest import Topic
+from tests.kit import writer
+from tests.kit.writer import NOW_MS, Sent
 
 
-DEADLINE_SECONDS = 30.0
+__all__ = ["NOW_MS", "SOURCE", "Sent", "consumed", "payload", "sent", "write"]
 
 SOURCE = "https://api.example.org/clients/client-7"
 
 _numbers = itertools.count(1)
-
-# A time that no retention takes while the tests run, at a whole second.
-NOW_MS = (time.time_ns() // 1_000_000_000 - 60) * 1000
-
-
-@dataclass(frozen=True)
-class Sent:
-    """One record to write."""
-
-    value: bytes | None
-    key: bytes | None = None
-    headers: dict[str, bytes] = field(default_factory=dict)
-    timestamp_ms: int = NOW_MS
-    partition: int = 0
-
-    def without(self, *names: str) -> Sent:
-        """Give it with some headers left out."""
-        left = {name: v for name, v in self.headers.items() if name not in names}
-        return replace(self, headers=left)
 
 
 def payload(job: str, status: str = "done", **more: object) -> bytes:
@@ -87,22 +67,7 @@ def sent(
 
 def write(topic: Topic, letters: Iterable[Sent], *, name: str | None = None) -> None:
     """Write records in their order, to the dead letters or to another topic."""
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    for letter in letters:
-        producer.produce(
-            name or topic.dead_letter,
-            letter.value,
-            letter.key,
-            partition=letter.partition,
-            headers=[*letter.headers.items()],
-            timestamp=letter.timestamp_ms,
-            on_delivery=_check,
-        )
-    assert producer.flush(DEADLINE_SECONDS) == 0
-
-
-def _check(error: KafkaError | None, _message: object) -> None:
-    assert error is None, error
+    writer.write(topic.bootstrap_servers, name or topic.dead_letter, letters)
 
 
 def consumed(letter: Sent, offset: int = 0, topic: str = "jobs.dlq") -> ConsumedRecord:
@@ -114,5 +79,5 @@ def consumed(letter: Sent, offset: int = 0, topic: str = "jobs.dlq") -> Consumed
         letter.timestamp_ms,
         letter.key,
         letter.value,
-        letter.headers,
+        dict(letter.headers),
     )

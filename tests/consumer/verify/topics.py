@@ -1,20 +1,16 @@
-"""Records with a bridge's headers, for the judge alone and for real topics."""
+"""Records with a bridge's headers, for the verifier alone and for real topics."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from confluent_kafka import Producer
-
-from bridge.consumer.verify import Claim, Report, prove
+from bridge.consumer.verify import Report, verify
+from bridge.outbox.survey import SurveyedOutbox, SurveyedPartition
 from bridge.settings import KafkaSettings
 from tests.conftest import Topic
+from tests.kit import writer
 
-
-DEADLINE_SECONDS = 30.0
 
 OUTBOX = "0b6f4c5e-0000-4000-8000-000000000001"
 OTHER = "0b6f4c5e-0000-4000-8000-000000000002"
@@ -62,23 +58,25 @@ def marker(topic: str, sequence: int, *, outbox: str = OUTBOX) -> Sent:
     return Sent(sequence, outbox, f"dead-{sequence}", extra=extra)
 
 
-def claim(
+def surveyed(
     topic: str,
     delivered: int,
     *,
     waiting: int = 0,
-    quarantined: Sequence[int] = (),
+    unsendable: Sequence[int] = (),
     outbox: str = OUTBOX,
-) -> Claim:
-    """Say what the outbox holds of partition 0."""
-    return Claim(
-        outbox=outbox,
-        topic=topic,
-        partition=0,
-        delivered=delivered,
-        waiting=waiting,
-        quarantined=quarantined,
-    )
+) -> SurveyedOutbox:
+    """Make an outbox's survey, with partition 0 of a topic."""
+    partition = SurveyedPartition(topic, 0, delivered, waiting, [*unsendable])
+    return SurveyedOutbox(outbox, [partition], 0)
+
+
+def written(records: Iterable[Sent], partition: int = 0) -> list[writer.Sent]:
+    """Make of them what is written in a partition."""
+    return [
+        writer.Sent(one.value, one.key.encode(), dict(one.headers), 0, partition)
+        for one in records
+    ]
 
 
 def write(
@@ -89,67 +87,20 @@ def write(
     partition: int = 0,
 ) -> None:
     """Write records in one partition, in their order."""
-    producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-    _produce(producer, name or topic.name, records, partition)
-    assert producer.flush(DEADLINE_SECONDS) == 0
+    of_partition = written(records, partition)
+    writer.write(topic.bootstrap_servers, name or topic.name, of_partition)
 
 
-def write_transaction(topic: Topic, records: Iterable[Sent], *, commit: bool) -> None:
-    """Write records of partition 0 in a transaction, and end it."""
-    producer = _begun(topic, records)
-    if commit:
-        producer.commit_transaction(DEADLINE_SECONDS)
-    else:
-        producer.abort_transaction(DEADLINE_SECONDS)
-
-
-@contextmanager
-def open_transaction(topic: Topic, records: Iterable[Sent]) -> Iterator[None]:
-    """Keep a transaction of partition 0 open."""
-    producer = _begun(topic, records)
-    try:
-        yield
-    finally:
-        producer.abort_transaction(DEADLINE_SECONDS)
-
-
-def _begun(topic: Topic, records: Iterable[Sent]) -> Producer:
-    producer = Producer(
-        {
-            "bootstrap.servers": topic.bootstrap_servers,
-            "transactional.id": uuid.uuid4().hex,
-        }
-    )
-    producer.init_transactions(DEADLINE_SECONDS)
-    producer.begin_transaction()
-    _produce(producer, topic.name, records, 0)
-    producer.flush(DEADLINE_SECONDS)
-    return producer
-
-
-def _produce(
-    producer: Producer, name: str, records: Iterable[Sent], partition: int
-) -> None:
-    for record in records:
-        producer.produce(
-            name,
-            record.value,
-            record.key.encode(),
-            partition=partition,
-            headers=[*record.headers],
-        )
-
-
-async def proof_of(topic: Topic, **choices: object) -> Report:
-    """Prove a topic as the command does."""
+async def report_on(topic: Topic, **choices: object) -> Report:
+    """Verify a topic as the command does."""
     settings = KafkaSettings(bootstrap_servers=topic.bootstrap_servers)
     chosen: dict[str, object] = {"dead_letter_topic": topic.dead_letter, **choices}
-    return await prove(settings, topic.name, **chosen)  # type: ignore[arg-type]
+    return await verify(settings, topic.name, **chosen)  # type: ignore[arg-type]
 
 
 def kinds(report: Report) -> list[tuple[str, int | None, int | None, int]]:
-    """Give kind, first and last sequence and offset of each finding."""
+    """Give kind, first and last sequence and offset of each issue."""
     return [
         (one.kind.value, one.first_sequence, one.last_sequence, one.offset)
-        for one in report.findings
+        for one in report.issues
     ]

@@ -15,7 +15,7 @@ import structlog
 import trio
 from confluent_kafka.cimpl import NewPartitions
 
-from bridge.consumer.verify import prove
+from bridge.consumer.verify import verify
 from bridge.errors import KafkaRefusedError
 from bridge.events import header_names
 from bridge.events.record import Envelope, Record
@@ -114,8 +114,8 @@ def check(
 
 async def check_proof(settings: KafkaSettings, topic: Topic) -> None:
     """Assert that `bridge verify` finds no hole, duplicate or reordering."""
-    result = await prove(settings, topic.name, dead_letter_topic=topic.dead_letter)
-    assert result.findings == []
+    result = await verify(settings, topic.name, dead_letter_topic=topic.dead_letter)
+    assert result.issues == []
     assert result.counts == {}
 
 

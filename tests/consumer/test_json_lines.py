@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.consumer.framed import unframed
-from bridge.consumer.lines import json_line
+from bridge.consumer.job_record import unframed
+from bridge.consumer.render import json_line
 from tests.consumer.records import START_MS, raw_record
 
 
@@ -76,7 +76,7 @@ def test_every_record_is_one_line_that_loses_nothing(
 _PREFIX = b"\x00\x00\x00\x01\x02"
 
 
-def test_a_dead_letter_is_nobodys_wire_format() -> None:
+def test_a_dead_letter_has_no_wire_format() -> None:
     """Its bytes are those of an event, and may begin with any byte."""
     value = _PREFIX + b"{}"
     headers = {"bridge_reason": b"not_json"}

@@ -1,4 +1,4 @@
-"""The judge without a broker: its bounds, and a naive model that remembers all."""
+"""The verifier without a broker, beside a naive model that keeps every record."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.consumer.verify.judge import Judge, Markers
-from bridge.consumer.verify.report import Finding
+from bridge.consumer.verifier import Issue, RefusedSequences, Verifier
 from bridge.kafka.scan import Extent, ScannedRecord
+from bridge.outbox.survey import SurveyedPartition
 from tests.consumer.verify.topics import OTHER, OUTBOX, Sent, rows
 
 
@@ -23,7 +23,7 @@ def scanned(records: Iterable[Sent | None], *, start: int = 0) -> list[ScannedRe
     return found
 
 
-def judged(
+def verified(
     records: Sequence[Sent | None],
     *,
     start: int = 0,
@@ -31,33 +31,33 @@ def judged(
     refused: Sequence[int] = (),
     parts: int = 1,
     may_be_compacted: bool = True,
-) -> Judge:
-    """Judge one partition."""
-    markers = Markers("jobs")
-    markers.put_aside(OUTBOX, 0, refused)
+) -> Verifier:
+    """Verify one partition."""
+    of = RefusedSequences("jobs")
+    of.add(OUTBOX, 0, refused)
     end = start + len(records)
     extents = {0: Extent(log_start, start, end, end)}
-    judge = Judge(extents, markers, may_be_compacted=may_be_compacted)
+    verifier = Verifier(extents, of, may_be_compacted=may_be_compacted)
     found = scanned(records, start=start)
     size = max(1, len(found) // parts)
     for first in range(0, len(found), size):
         chunk = found[first : first + size]
-        judge.add(0, chunk, log_start)
-    judge.conclude()
-    return judge
+        verifier.add(0, chunk, log_start)
+    verifier.conclude()
+    return verifier
 
 
-def told(findings: Iterable[Finding]) -> Counter[tuple[str, int]]:
-    """Count findings by kind and sequence, holes sequence by sequence."""
+def counts(issues: Iterable[Issue]) -> Counter[tuple[str, int]]:
+    """Count issues by kind and sequence, holes sequence by sequence."""
     return Counter(
         (one.kind.value, sequence)
-        for one in findings
+        for one in issues
         for sequence in range(one.first_sequence or 0, (one.last_sequence or 0) + 1)
     )
 
 
-class NaiveJudge:
-    """What the judge should say where no offset is empty: it keeps everything."""
+class NaiveVerifier:
+    """What the verifier should report where no offset is empty: it keeps everything."""
 
     def __init__(self, refused: Iterable[int]) -> None:
         self.refused = set(refused)
@@ -67,15 +67,15 @@ class NaiveJudge:
         self.found: Counter[tuple[str, int]] = Counter()
 
     def add(self, sequence: int, identity: str, *, resent: bool) -> None:
-        """Judge one record."""
+        """Verify one record."""
         known = identity in self.identities
         self.identities.add(identity)
         if not resent:
-            self._judge(sequence, known=known)
+            self._verify(sequence, known=known)
         self.seen.add(sequence)
         self.high = max(self.high, sequence)
 
-    def _judge(self, sequence: int, *, known: bool) -> None:
+    def _verify(self, sequence: int, *, known: bool) -> None:
         if sequence > self.high:
             if known:
                 self.found["repeated_id", sequence] += 1
@@ -96,7 +96,7 @@ class NaiveJudge:
 
 @st.composite
 def logs(draw: st.DrawFn) -> list[Sent]:
-    """A lane's log with records lost, moved, doubled and sent again."""
+    """An outbox's log with records lost, moved, doubled and sent again."""
     numbers = list(range(1, draw(st.integers(1, 14)) + 1))
     records = [Sent(number) for number in numbers]
     for _ in range(draw(st.integers(0, 5))):
@@ -123,11 +123,11 @@ def logs(draw: st.DrawFn) -> list[Sent]:
 
 
 @given(logs(), st.sets(st.integers(1, 14)), st.integers(1, 5))
-def test_it_says_what_a_judge_with_endless_memory_says(
+def test_it_reports_what_a_verifier_with_endless_memory_reports(
     records: list[Sent], refused: set[int], parts: int
 ) -> None:
-    """Findings are exactly those of a model that keeps every record."""
-    model = NaiveJudge(refused)
+    """Issues are exactly those of a model that keeps every record."""
+    model = NaiveVerifier(refused)
     for record in records:
         headers = dict(record.headers)
         model.add(
@@ -135,15 +135,15 @@ def test_it_says_what_a_judge_with_endless_memory_says(
             headers["ce_id"].decode(),
             resent="bridge_anomaly" in headers,
         )
-    judge = judged(records, refused=sorted(refused), parts=parts)
-    assert told(judge.findings()) == model.conclude()
+    verifier = verified(records, refused=sorted(refused), parts=parts)
+    assert counts(verifier.issues()) == model.conclude()
 
 
 @given(st.lists(st.sampled_from([OUTBOX, OTHER, None]), max_size=60), st.data())
 def test_whatever_compaction_takes_it_stays_clean(
     writers: list[str | None], data: st.DataObject
 ) -> None:
-    """Records that left their offsets empty are never a finding."""
+    """Records that left their offsets empty are never an issue."""
     log: list[Sent | None] = []
     counts: Counter[str] = Counter()
     for writer in writers:
@@ -155,9 +155,9 @@ def test_whatever_compaction_takes_it_stays_clean(
     taken = data.draw(st.sets(st.integers(0, max(0, len(log) - 1))))
     start = data.draw(st.integers(0, len(log)))
     left = [None if at in taken else record for at, record in enumerate(log)][start:]
-    judge = judged(left, start=start, log_start=start)
-    assert not judge.findings()
-    for report in judge.lanes():
+    verifier = verified(left, start=start, log_start=start)
+    assert not verifier.issues()
+    for report in verifier.outboxes():
         lost = report.last_sequence - report.records
         assert report.trimmed + report.compacted == lost
         assert start or not report.trimmed
@@ -170,19 +170,29 @@ def test_losses_beyond_the_empty_offsets_are_holes(
     """As many sequences are holes as offsets can't account for."""
     lost = {number for number in lost if number <= count}
     kept = [Sent(number) for number in range(1, count + 1) if number not in lost]
-    judge = judged([*[None] * empty, *kept, Sent(count + 1)])
+    verifier = verified([*[None] * empty, *kept, Sent(count + 1)])
     first = kept[0].sequence or 0 if kept else count + 1
     head = len([number for number in lost if number < first])
-    assert judge.counts.total() == len(lost) - min(empty, head)
+    assert verifier.counts.total() == len(lost) - min(empty, head)
 
 
 def test_what_goes_while_it_is_read_is_trimmed_and_no_more() -> None:
     """Offsets below the log's new start excuse as many sequences."""
     for missing, found in ((3, []), (4, [("hole", 1)])):
-        judge = Judge({0: Extent(0, 0, 9, 9)}, Markers("jobs"), may_be_compacted=False)
-        judge.add(0, scanned(rows(1, 2)), 0)
-        judge.add(0, scanned(rows(3 + missing), start=5), 5)
-        judge.conclude()
-        assert [(one.kind.value, one.count) for one in judge.findings()] == found
-        (lane,) = judge.lanes()
-        assert (lane.trimmed, lane.compacted) == (3, 0)
+        extents = {0: Extent(0, 0, 9, 9)}
+        of = RefusedSequences("jobs")
+        verifier = Verifier(extents, of, may_be_compacted=False)
+        verifier.add(0, scanned(rows(1, 2)), 0)
+        verifier.add(0, scanned(rows(3 + missing), start=5), 5)
+        verifier.conclude()
+        assert [(one.kind.value, one.count) for one in verifier.issues()] == found
+        (outbox,) = verifier.outboxes()
+        assert (outbox.trimmed, outbox.compacted) == (3, 0)
+
+
+def test_a_made_up_outbox_hides_no_other() -> None:
+    """A name that no bridge has is left out, and the report says so."""
+    verifier = verified([Sent(1, "x" * 100), *rows(1, 3)])
+    assert counts(verifier.issues()) == {("hole", 2): 1}
+    assert not verifier.has_all_outboxes
+    verifier.compare("x" * 100, SurveyedPartition("jobs", 0, 1, 0, []))
