@@ -128,7 +128,7 @@ class Board:
         self._jobs = Jobs(limits.max_jobs)
         self._pictures = Pictures(limits.max_preview_bytes)
         self._gaps = Gaps(datetime.fromtimestamp(since_ms / 1000, UTC))
-        self._letters = Letters(since_ms)
+        self._letters = Letters(since_ms, shows_results=limits.shows_results)
         self._rate = Rate()
         self._latencies = Latencies()
         self._gaps_told = _Told(self._shown_gaps)

@@ -16,6 +16,7 @@ import msgspec
 from bridge.consumer.dead_letters import Reason, Reasons, as_letter
 from bridge.consumer.gaps import Choice, Folded, Gap, State
 from bridge.kafka.reader import ConsumedRecord
+from bridge.text import redact
 
 
 __all__ = ["Gaps", "Letters", "ShownGap", "ShownLetters"]
@@ -116,10 +117,12 @@ class Letters:
 
     Args:
         since_ms: Older ones are passed over, milliseconds since the epoch.
+        shows_results: Whether an example may contain a result URL with its signature.
     """
 
-    def __init__(self, since_ms: int) -> None:
+    def __init__(self, since_ms: int, *, shows_results: bool) -> None:
         self._since_ms = since_ms
+        self._show = str if shows_results else redact
         self._reasons = Reasons()
 
     def take(self, records: Iterable[ConsumedRecord]) -> None:
@@ -131,18 +134,17 @@ class Letters:
 
     def shown(self) -> list[ShownLetters]:
         """Give the reasons, the most frequent first."""
-        return [_shown_letters(one) for one in self._reasons.most_frequent()]
+        return [self._shown(one) for one in self._reasons.most_frequent()]
 
-
-def _shown_letters(one: Reason) -> ShownLetters:
-    key = one.example.key
-    return ShownLetters(
-        reason=one.reason,
-        count=one.count,
-        last_ms=one.last_ms,
-        example=_Example(
-            id=None if key is None else key[:_MAX_TEXT],
-            text=one.text,
-            error=one.example.message[:_MAX_TEXT],
-        ),
-    )
+    def _shown(self, one: Reason) -> ShownLetters:
+        key = one.example.key
+        return ShownLetters(
+            reason=one.reason,
+            count=one.count,
+            last_ms=one.last_ms,
+            example=_Example(
+                id=None if key is None else self._show(key[:_MAX_TEXT]),
+                text=self._show(one.text),
+                error=self._show(one.example.message[:_MAX_TEXT]),
+            ),
+        )

@@ -210,6 +210,21 @@ def test_gaps_are_told_once_all_were_read() -> None:
     assert shown["until_ms"] - shown["since_ms"] == 7_250
 
 
+def test_a_dead_letters_signature_is_not_shown() -> None:
+    """Of an example's text, error and key, unless a setting shows results."""
+    url = "https://r.example/a.png?signature=CANARY"
+    value = json.dumps({"request_id": "a", "status": "done", "result_url": url})
+    for spelling in (value, value.replace("/", "\\/")):
+        dead = letter(sent(spelling.encode(), key=f"{url}&k", message=f"late: {url}"))
+        board, open_board = made(), made(shows_results=True)
+        for one in (board, open_board):
+            one.take_letters([dead])
+        (hidden,), (shown,) = page_of(board).letters, page_of(open_board).letters
+        assert "r.example" in hidden["example"]["text"]
+        assert "CANARY" not in json.dumps(hidden)
+        assert json.dumps(shown).count("CANARY") == 3
+
+
 _FILTERS = st.sampled_from(
     [
         Filter(),
