@@ -22,7 +22,7 @@ PICTURES = STAGES
 
 
 def a_gap(gap_id: str, **members: Any) -> dict[str, Any]:
-    """Describe a gap that is settled, but for what is said of it."""
+    """Describe a gap that is resolved, with some members changed."""
     now = now_ms()
     return {
         "id": gap_id,
@@ -34,24 +34,34 @@ def a_gap(gap_id: str, **members: Any) -> dict[str, Any]:
         "healed_by_status_endpoint": 3,
         "healed_by_webhook": 2,
         "unknown": 0,
-        "settled": True,
+        "resolved": True,
     } | members
 
 
-def letters_of(reason: str, **members: Any) -> dict[str, Any]:
+def reason_of(reason: str, **members: Any) -> dict[str, Any]:
     """Describe the dead letters of a reason."""
-    example = {"id": "8db73fd4", "text": '{"request_id":"8db73fd4"}', "error": "late"}
     return {
         "reason": reason,
         "count": 12,
         "last_ms": now_ms() - 30_000,
-        "example": example | members,
-    }
+        "id": "8db73fd4",
+        "text": '{"request_id":"8db73fd4"}',
+        "error": "late",
+    } | members
+
+
+_MORE: dict[str, dict[str, Any]] = {
+    "in_progress": {},
+    "done": {"result_url": "https://example.org/result.png", "has_result": True},
+    "processing": {},
+    "error": {"error": "generation_failed: no worker had memory"},
+    "thinking": {"preview_note": "too large"},
+}
 
 
 def fill(board: StandIn, jobs: int = 40) -> list[str]:
     """
-    Put a bit of everything in: jobs of each status, gaps of each kind, dead letters.
+    Put everything in: jobs of each status, gaps of each kind, dead letters.
 
     Returns:
         The jobs' ids, oldest first.
@@ -67,22 +77,19 @@ def fill(board: StandIn, jobs: int = 40) -> list[str]:
             board.put_preview(job_id, "image/jpeg", preview_of(at))
         if status in {"done", "error"}:
             board.put(job_id, ended_ms=began + 2_500, origin="webhook")
-        board.put(
-            job_id,
-            progress=at * 2.5 if status == "in_progress" else None,
-            error="generation_failed: no worker had memory" if at % 5 == 3 else None,
-            result_url="https://example.org/result.png" if status == "done" else None,
-            preview_note="too large" if status == "thinking" else None,
-            account=("shop", "gallery")[at % 2],
-        )
+        board.put(job_id, account=("shop", "gallery")[at % 2], **_MORE[status])
+        if status == "in_progress":
+            board.put(job_id, progress=at * 2.5)
     board.gaps = [
-        a_gap("open", since_ms=now - 9_000, until_ms=None, settled=False, unknown=None),
-        a_gap("closed", since_ms=now - 90_000, until_ms=now - 60_000, settled=False),
-        a_gap("settled"),
+        a_gap(
+            "open", since_ms=now - 9_000, until_ms=None, resolved=False, unknown=None
+        ),
+        a_gap("closed", since_ms=now - 90_000, until_ms=now - 60_000, resolved=False),
+        a_gap("resolved"),
         a_gap("unknown", since_ms=now - 700_000, until_ms=now - 640_000, unknown=2),
         a_gap("first", cause="first_start", since_ms=None, until_ms=now - 800_000),
     ]
-    board.letters = [letters_of("after_terminal"), letters_of("not_json", id=None)]
+    board.dead_letters = [reason_of("after_terminal"), reason_of("not_json", id=None)]
     board.figures |= {
         "events_per_second": 42.3,
         "latency_p50_ms": 8.3,

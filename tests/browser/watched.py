@@ -100,10 +100,10 @@ class Watched:
         card = self.page.locator(".card")
         return card.filter(has=self.page.get_by_title(job_id, exact=True))
 
-    def wait_standing(self, word: str, seconds: float = 10.0) -> None:
+    def wait_state(self, word: str, seconds: float = 10.0) -> None:
         """Wait until the page says how it stands."""
-        standing = self.find("#standing")
-        expect(standing).to_have_text(word, timeout=seconds * 1000)
+        state = self.find("#state")
+        expect(state).to_have_text(word, timeout=seconds * 1000)
 
     def check(self) -> None:
         """Fail for whatever was complained about."""

@@ -1,8 +1,8 @@
 """
 Gaps and dead letters, as far as a board shows them.
 
-Owns which of them are kept and how they look to a browser. What a record of either says
-is `bridge.consumer`'s to read.
+`bridge.consumer` reads their records; this decides which are kept and how the page gets
+them.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from typing import Final
 import msgspec
 
 from bridge.consumer.dead_letters import Reason, Reasons, as_letter
-from bridge.consumer.gaps import Choice, Folded, Gap, State
+from bridge.consumer.gaps import Choice, Folded, Gap
 from bridge.kafka.reader import ConsumedRecord
 from bridge.text import redact
 
 
-__all__ = ["Gaps", "Letters", "ShownGap", "ShownLetters"]
+__all__ = ["DeadLetters", "Gaps", "ShownGap", "ShownReason"]
 
-# A timeline with more is no longer read; `bridge gaps` has them all.
+# Nobody reads a timeline with more; `bridge gaps` has them all.
 _SHOWN_GAPS: Final = 100
-_MOST_GAPS: Final = 10_000
+_MAX_GAPS: Final = 10_000
 
-# A key or a message that is longer is cut.
+# A longer key or message is cut.
 _MAX_TEXT: Final = 300
 
 
 class ShownGap(msgspec.Struct, frozen=True):
-    """A gap as the page gets it; times in milliseconds since the epoch."""
+    """A gap in the form that the page gets; times in milliseconds since the epoch."""
 
     id: str
     account: str | None
@@ -41,23 +41,23 @@ class ShownGap(msgspec.Struct, frozen=True):
     healed_by_status_endpoint: int | None
     healed_by_webhook: int | None
     unknown: int | None
-    settled: bool
+    resolved: bool
 
 
 class Gaps:
     """
-    The gaps that were open at a moment or later.
+    The gaps that were open at a time or later.
 
-    Their topic is read from its beginning: a gap that is still open may have begun long
-    before what else is shown.
+    Their topic is read from its beginning: a gap that is still open may have started
+    long ago.
 
     Args:
-        since: The moment.
+        since_ms: The time, milliseconds since the epoch.
     """
 
-    def __init__(self, since: datetime) -> None:
-        self._folded = Folded(_MOST_GAPS)
-        self._choice = Choice(since=since)
+    def __init__(self, since_ms: int) -> None:
+        self._folded = Folded(_MAX_GAPS)
+        self._choice = Choice(since=datetime.fromtimestamp(since_ms / 1000, UTC))
 
     def take(self, records: Iterable[ConsumedRecord]) -> None:
         """Take the next records of their topic."""
@@ -65,16 +65,16 @@ class Gaps:
             self._folded.take(record)
 
     def shown(self) -> list[ShownGap]:
-        """Give the newest, the newest first; none that is open gives way to others."""
+        """Return the newest, newest first; an open gap is never left out for others."""
         gaps = self._folded.overview(self._choice).gaps
         open_first = sorted(gaps, key=lambda gap: gap.until is not None)[:_SHOWN_GAPS]
         return [_shown_gap(gap) for gap in sorted(open_first, key=_at, reverse=True)]
 
 
 def _at(gap: Gap) -> datetime:
-    """Tell where it stands in time: one that is open without a begin is of now."""
-    is_of_now = gap.since is None and gap.until is None
-    return datetime.max.replace(tzinfo=UTC) if is_of_now else gap.moment
+    """Return its place in time: an open gap without a start is at the present."""
+    is_present = gap.since is None and gap.until is None
+    return datetime.max.replace(tzinfo=UTC) if is_present else gap.moment
 
 
 def _shown_gap(gap: Gap) -> ShownGap:
@@ -88,7 +88,7 @@ def _shown_gap(gap: Gap) -> ShownGap:
         healed_by_status_endpoint=gap.healed_by_status_endpoint,
         healed_by_webhook=gap.healed_by_webhook,
         unknown=gap.unknown,
-        settled=gap.state is State.SETTLED,
+        resolved=gap.until is not None and gap.unknown is not None,
     )
 
 
@@ -96,27 +96,23 @@ def _milliseconds(moment: datetime | None) -> int | None:
     return None if moment is None else int(moment.timestamp() * 1000)
 
 
-class _Example(msgspec.Struct, frozen=True):
+class ShownReason(msgspec.Struct, frozen=True):
+    """The dead letters of one reason in the form that the page gets."""
+
+    reason: str
+    count: int
+    last_ms: int
     id: str | None
     text: str
     error: str
 
 
-class ShownLetters(msgspec.Struct, frozen=True):
-    """The dead letters of one reason as the page gets them."""
-
-    reason: str
-    count: int
-    last_ms: int
-    example: _Example
-
-
-class Letters:
+class DeadLetters:
     """
-    Dead letters by reason, with the latest one of each.
+    Dead letters by reason, with the latest of each.
 
     Args:
-        since_ms: Older ones are passed over, milliseconds since the epoch.
+        since_ms: Older ones are ignored, milliseconds since the epoch.
         shows_results: Whether an example may contain a result URL with its signature.
     """
 
@@ -128,23 +124,21 @@ class Letters:
     def take(self, records: Iterable[ConsumedRecord]) -> None:
         """Take the next records of their topic."""
         for record in records:
-            # Reading begins with the first that is young enough; others may follow.
+            # Reading starts at the first that is young enough; older ones may follow.
             if record.timestamp_ms >= self._since_ms:
                 self._reasons.take(as_letter(record))
 
-    def shown(self) -> list[ShownLetters]:
-        """Give the reasons, the most frequent first."""
+    def shown(self) -> list[ShownReason]:
+        """Return the reasons, the most frequent first."""
         return [self._shown(one) for one in self._reasons.most_frequent()]
 
-    def _shown(self, one: Reason) -> ShownLetters:
-        key = one.example.key
-        return ShownLetters(
+    def _shown(self, one: Reason) -> ShownReason:
+        key, error = one.example.key, one.example.message
+        return ShownReason(
             reason=one.reason,
             count=one.count,
             last_ms=one.last_ms,
-            example=_Example(
-                id=None if key is None else self._show(key[:_MAX_TEXT]),
-                text=self._show(one.text),
-                error=self._show(one.example.message[:_MAX_TEXT]),
-            ),
+            id=None if key is None else self._show(key[:_MAX_TEXT]),
+            text=self._show(one.text),
+            error=self._show(error[:_MAX_TEXT]),
         )
