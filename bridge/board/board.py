@@ -9,22 +9,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
 import msgspec
 
-from bridge.board.jobs import Job, Jobs, Picture, Pictures
-from bridge.board.losses import DeadLetters, Gaps, ShownGap, ShownReason
-from bridge.consumer.dead_letters import received_at_us
+from bridge.board.jobs import Jobs, Picture, Pictures
+from bridge.consumer.dead_letters import Reason, Reasons, as_letter, received_at_us
+from bridge.consumer.gaps import Choice, Folded, Gap
 from bridge.consumer.job_record import is_address, read_job_record, request_id_of
 from bridge.consumer.rate import Rate
 from bridge.events import header_names as names
 from bridge.events.record import Origin
 from bridge.kafka.reader import ConsumedRecord
+from bridge.text import redact
 
 
-__all__ = ["Board", "Bounds", "Figures", "Latencies", "Reading", "TopicState"]
+__all__ = ["Board", "Bounds", "Latencies", "Reading", "TopicState"]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -36,6 +38,13 @@ _WINDOW_MS: Final = 10_000
 # A busy topic is never read to its very end: nobody sees so small a delay.
 _SMALL_LAG: Final = 1_000
 _LAG_SECONDS: Final = 2.0
+
+# How many gaps are kept, and how many are sent; `bridge gaps` has them all.
+_MAX_GAPS: Final = 10_000
+_SHOWN_GAPS: Final = 100
+
+# A longer key or message of a dead letter is cut.
+_MAX_TEXT: Final = 300
 
 _REPLAYED: Final = Origin.REPLAY.value.encode()
 
@@ -65,19 +74,15 @@ class Reading(StrEnum):
 
 
 class TopicState(msgspec.Struct):
-    """
-    The state of one topic's reading.
+    """The state of one topic's reading."""
 
-    Attributes:
-        has_started: Whether the topic was ever reached.
-        lag: How many offsets are left to read.
-        unavailable_since_ms: When Kafka stopped answering; None while it answers.
-        note: What the reader of the page should know, or None.
-    """
-
+    # Whether the topic was ever reached.
     has_started: bool = False
+    # How many offsets are left to read.
     lag: int = 0
+    # When Kafka stopped answering.
     unavailable_since_ms: int | None = None
+    # What the page should say about it.
     note: str | None = None
 
     def reading(self, events_per_second: float) -> Reading:
@@ -89,33 +94,6 @@ class TopicState(msgspec.Struct):
         if self.lag > max(_SMALL_LAG, _LAG_SECONDS * events_per_second):
             return Reading.CATCHING_UP
         return Reading.LIVE
-
-
-class Figures(msgspec.Struct, frozen=True):
-    """The figures in the form that the page gets."""
-
-    now_ms: int
-    events_per_second: float
-    latency_p50_ms: float | None
-    latency_p99_ms: float | None
-    in_flight: int
-    seen: int
-    lag: int
-    reading: Reading
-    unavailable_since_ms: int | None
-    note: str | None
-
-
-class _Message(msgspec.Struct, omit_defaults=True):
-    """A snapshot has everything; in an update, what is left out did not change."""
-
-    figures: Figures
-    jobs: list[Job]
-    gone: list[str] = []
-    gaps: list[ShownGap] | None = None
-    dead_letters: list[ShownReason] | None = None
-    topic: str | None = None
-    since_ms: int | None = None
 
 
 class Board:
@@ -136,11 +114,11 @@ class Board:
         self.topics = {topic: TopicState()}
         self._topic = topic
         self._since_ms = since_ms
-        shows_results = bounds.shows_results
-        self._jobs = Jobs(bounds.max_jobs, shows_results=shows_results)
+        self._shows_results = bounds.shows_results
+        self._jobs = Jobs(bounds.max_jobs, shows_results=bounds.shows_results)
         self._pictures = Pictures(bounds.max_preview_bytes)
-        self._gaps = Gaps(since_ms)
-        self._dead_letters = DeadLetters(since_ms, shows_results=shows_results)
+        self._gaps = Folded(_MAX_GAPS)
+        self._reasons = Reasons()
         self._rate = Rate()
         self._latencies = Latencies()
         self._are_gaps_complete = False
@@ -149,14 +127,7 @@ class Board:
     def take_jobs(
         self, run: Sequence[ConsumedRecord], now_ms: int, now_seconds: float
     ) -> None:
-        """
-        Take records of the jobs' topic.
-
-        Args:
-            run: The records, in order per partition.
-            now_ms: When they were received, milliseconds since the epoch.
-            now_seconds: The same on a monotonic clock.
-        """
+        """Take records of the jobs' topic, received at the time of two clocks."""
         self._rate.add(len(run), now_seconds)
         # The age of a record that was written before the board read says nothing.
         if self._reading(now_seconds) is Reading.LIVE:
@@ -200,82 +171,99 @@ class Board:
         self._evict_pictures()
 
     def take_gaps(self, run: Sequence[ConsumedRecord], *, is_end: bool) -> None:
-        """
-        Take records of the gaps' topic, which is read from its beginning.
-
-        No gap is shown until the topic's end was reached once: gaps that closed long
-        ago would look open.
-
-        Args:
-            run: The records, in order.
-            is_end: Whether no record is left to read.
-        """
-        self._gaps.take(run)
+        """Take records of the gaps' topic, which is read from its beginning."""
+        for record in run:
+            self._gaps.take(record)
+        # Until the end was reached once, gaps that closed long ago would look open.
         if run or (is_end and not self._are_gaps_complete):
             self._are_gaps_complete |= is_end
             self._have_gaps_changed = True
 
     def take_dead_letters(self, run: Sequence[ConsumedRecord]) -> None:
         """Take records of the dead-letter topic."""
-        self._dead_letters.take(run)
-        self._have_letters_changed |= bool(run)
+        for record in run:
+            # Reading starts at the first that is young enough; older ones may follow.
+            if record.timestamp_ms >= self._since_ms:
+                self._reasons.take(as_letter(record))
+                self._have_letters_changed = True
 
     def picture(self, request_id: str) -> Picture | None:
         """Return a job's latest picture; None if it is no longer kept."""
         return self._pictures.get(request_id)
 
-    def figures(self, now_ms: int, now_seconds: float) -> Figures:
+    def figures(self, now_ms: int, now_seconds: float) -> dict[str, object]:
         """Return the figures at a time."""
         state = self.topics[self._topic]
         p50, p99 = self._latencies.percentiles(now_ms)
         # While jobs aren't read, no other topic matters.
         notes = [one.note for one in self.topics.values() if one.note]
-        return Figures(
-            now_ms=now_ms,
-            events_per_second=round(self._rate.per_second(now_seconds), 1),
-            latency_p50_ms=p50,
-            latency_p99_ms=p99,
-            in_flight=self._jobs.in_flight,
-            seen=self._jobs.seen,
-            lag=state.lag,
-            reading=self._reading(now_seconds),
-            unavailable_since_ms=state.unavailable_since_ms,
-            note=state.note or " ".join(notes) or None,
-        )
+        return {
+            "now_ms": now_ms,
+            "events_per_second": round(self._rate.per_second(now_seconds), 1),
+            "latency_p50_ms": p50,
+            "latency_p99_ms": p99,
+            "in_flight": self._jobs.in_flight,
+            "seen": self._jobs.seen,
+            "lag": state.lag,
+            "reading": self._reading(now_seconds),
+            "unavailable_since_ms": state.unavailable_since_ms,
+            "note": state.note or " ".join(notes) or None,
+        }
 
     def has_changes(self) -> bool:
         """Whether anything but the figures changed since the last update."""
         return (
             self._have_gaps_changed
             or self._have_letters_changed
-            or self._jobs.has_changes()
+            or self._jobs.have_changed()
         )
 
-    def snapshot(self, figures: Figures) -> bytes:
+    def snapshot(self, figures: dict[str, object]) -> bytes:
         """Return everything as JSON. It may include what the next update repeats."""
-        message = _Message(
-            figures,
-            self._jobs.all(),
-            gaps=self._shown_gaps(),
-            dead_letters=self._dead_letters.shown(),
-            topic=self._topic,
-            since_ms=self._since_ms,
-        )
+        message = {
+            "topic": self._topic,
+            "since_ms": self._since_ms,
+            "figures": figures,
+            "jobs": self._jobs.all(),
+            "gaps": self._shown_gaps(),
+            "dead_letters": self._shown_reasons(),
+        }
         return _encode(message)
 
-    def update(self, figures: Figures) -> bytes:
+    def update(self, figures: dict[str, object]) -> bytes:
         """Return as JSON what changed since the last update."""
-        changed, gone = self._jobs.changes()
-        message = _Message(figures, changed, gone)
+        jobs, gone = self._jobs.changes()
+        message = {"figures": figures, "jobs": jobs, "gone": gone}
         if self._have_gaps_changed:
-            message.gaps = self._shown_gaps()
+            message["gaps"] = self._shown_gaps()
         if self._have_letters_changed:
-            message.dead_letters = self._dead_letters.shown()
+            message["dead_letters"] = self._shown_reasons()
         self._have_gaps_changed = self._have_letters_changed = False
         return _encode(message)
 
-    def _shown_gaps(self) -> list[ShownGap]:
-        return self._gaps.shown() if self._are_gaps_complete else []
+    def _shown_reasons(self) -> list[dict[str, object]]:
+        return [self._shown_reason(one) for one in self._reasons.most_frequent()]
+
+    def _shown_gaps(self) -> list[Gap]:
+        """Return the newest, newest first; an open gap is never left out for others."""
+        if not self._are_gaps_complete:
+            return []
+        since = datetime.fromtimestamp(self._since_ms / 1000, UTC)
+        gaps = list(self._gaps.overview(Choice(since=since)).gaps)
+        gaps.sort(key=lambda gap: gap.until is not None)
+        return sorted(gaps[:_SHOWN_GAPS], key=_place_in_time, reverse=True)
+
+    def _shown_reason(self, one: Reason) -> dict[str, object]:
+        key = one.example.key
+        show = str if self._shows_results else redact
+        return {
+            "reason": one.reason,
+            "count": one.count,
+            "last_ms": one.last_ms,
+            "id": None if key is None else show(key[:_MAX_TEXT]),
+            "text": show(one.text),
+            "error": show(one.example.message[:_MAX_TEXT]),
+        }
 
     def _reading(self, now_seconds: float) -> Reading:
         return self.topics[self._topic].reading(self._rate.per_second(now_seconds))
@@ -297,6 +285,12 @@ class Board:
     def _evict_pictures(self) -> None:
         for request_id in self._pictures.evict():
             self._show(request_id, "no longer kept", keeps=False)
+
+
+def _place_in_time(gap: Gap) -> datetime:
+    """Return where the page draws it: an open gap without a start is at the present."""
+    is_present = gap.since is None and gap.until is None
+    return datetime.max.replace(tzinfo=UTC) if is_present else gap.moment
 
 
 class Latencies:

@@ -53,37 +53,29 @@ _HEAD_CHARACTERS: Final = 4_096
 
 
 class Job(msgspec.Struct, omit_defaults=True):
-    """
-    A job, in the form that the page gets.
-
-    Attributes:
-        id: Its request id.
-        first_ms: Time of its first record, milliseconds since the epoch.
-        last_ms: Time of its latest record.
-        status: The latest status; the terminal one stays.
-        account: The client id; None where no record names it.
-        progress: Percent, 0 to 100; None if unknown.
-        ended_ms: When it ended; None while it runs.
-        preview: Version of the latest preview that was kept.
-        preview_note: Why there is no preview, or no newer one.
-        has_result: Whether a result was reported.
-        result_url: Where it is, if results are shown and it is http or https.
-        error: Code and message, if it failed.
-        origin: How the bridge learned of the latest event.
-    """
+    """A job, in the form that the page gets; what isn't known is left out."""
 
     id: str
+    # Times of its first and latest record, milliseconds since the epoch.
     first_ms: int
     last_ms: int
+    # The latest one; a terminal status stays.
     status: str = ""
+    # The client id.
     account: str | None = None
+    # Percent, 0 to 100.
     progress: float | None = None
     ended_ms: int | None = None
+    # The version of the latest picture.
     preview: int | None = None
+    # Why there is no preview, or no newer one.
     preview_note: str | None = None
     has_result: bool = False
+    # Only if results are shown, and only http or https.
     result_url: str | None = None
+    # Code and message.
     error: str | None = None
+    # How the bridge learned of the latest event.
     origin: str = "unknown"
 
 
@@ -94,10 +86,6 @@ class Jobs:
     Jobs that ended longest ago are evicted first, as long as they are a quarter of all,
     so that jobs that never end don't push out every ended one. Then those without news
     for longest.
-
-    Args:
-        limit: How many are kept.
-        shows_results: Whether result URLs are kept and shown.
 
     Attributes:
         seen: How many were ever added; an evicted job that returns counts again.
@@ -122,17 +110,12 @@ class Jobs:
         """Return all kept jobs."""
         return [*self._running.values(), *self._ended.values()]
 
-    def has_changes(self) -> bool:
+    def have_changed(self) -> bool:
         """Whether `changes` would return anything."""
         return bool(self._changed or self._gone)
 
     def changes(self) -> tuple[list[Job], list[str]]:
-        """
-        Return what changed since the last call.
-
-        Returns:
-            Ids of jobs that are gone, to be removed first, and changed jobs.
-        """
+        """Return the jobs that changed since the last call, and ids of removed jobs."""
         changed, gone = list(self._changed.values()), list(self._gone)
         self._changed.clear()
         self._gone.clear()
@@ -155,17 +138,7 @@ class Jobs:
     def take(
         self, record: ConsumedRecord, read: JobRecord, at_ms: int
     ) -> tuple[Job, bool]:
-        """
-        Take the next record of a job.
-
-        Args:
-            record: The record.
-            read: What it says.
-            at_ms: Its time.
-
-        Returns:
-            The job, and whether it is new.
-        """
+        """Take the next record of a job; return the job, and whether it is new."""
         request_id = read.request_id
         job = self.get(request_id)
         is_new = job is None
@@ -248,12 +221,7 @@ class Picture(msgspec.Struct, frozen=True, gc=False):
 
 
 class Pictures:
-    """
-    The latest preview of each job, within a number of bytes; the oldest are evicted.
-
-    Args:
-        max_bytes: How many bytes are kept in all.
-    """
+    """The latest preview of each job; the oldest are evicted."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -268,12 +236,7 @@ class Pictures:
         return self._pictures.get(request_id)
 
     def take_text(self, request_id: str, text: str) -> Picture | str:
-        """
-        Keep the image of an event's preview.
-
-        Returns:
-            The picture, or in a few words why there is none.
-        """
+        """Keep the image of an event's preview; or return why there is none."""
         # Four characters carry three bytes: what is too large is not even decoded.
         if len(text) > self._max_bytes // _PARTS * 4 // 3 + _HEAD_CHARACTERS:
             return "too large to show"
@@ -281,7 +244,7 @@ class Pictures:
         return self.take_bytes(request_id, b"" if decoded is None else decoded[0])
 
     def take_bytes(self, request_id: str, data: bytes) -> Picture | str:
-        """Keep the bytes of a record of previews; returns as `take_text`."""
+        """Keep the bytes of a record of previews; or return why not."""
         if len(data) > self._max_bytes // _PARTS:
             return "too large to show"
         content_type = sniff(data)

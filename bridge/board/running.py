@@ -22,6 +22,7 @@ from bridge.http.hosts import names_of
 from bridge.http.server import Limits, serve
 from bridge.kafka.reader import ConsumedRecord, Edge, Start, TopicReader
 from bridge.settings import KafkaSettings, Settings, split_address
+from bridge.text import redact
 
 
 __all__ = ["Take", "follow", "run"]
@@ -134,19 +135,11 @@ async def follow(  # noqa: PLR0913, PLR0917 - each is one independent choice
     is_required: bool,  # noqa: FBT001 - started in a nursery, which has no keywords
 ) -> None:
     """
-    Read one topic until cancelled.
-
-    Args:
-        settings: How to reach the brokers.
-        topic: What to read.
-        start: Where to start; after an interruption it continues where it was.
-        take: Gets what is read.
-        state: Kept up to date.
-        is_required: Whether the board is useless without the topic: then a refusal at
-            the start is an error; else it is a note on the page.
+    Read one topic until cancelled; after an interruption, continue where it was.
 
     Raises:
-        KafkaRefusedError: A required topic is refused at the start.
+        KafkaRefusedError: A required topic is refused at the start. Any other refusal
+            is a note on the page.
         ConfigError: A certificate or key can't be used.
     """
     wait_seconds = _FIRST_WAIT_SECONDS
@@ -171,7 +164,8 @@ async def follow(  # noqa: PLR0913, PLR0917 - each is one independent choice
                 raise
             note = f"{topic} can't be read at the moment."
             if is_required:
-                note = str(error)[:_MAX_NOTE]
+                # A broker may echo the credentials.
+                note = redact(str(error))[:_MAX_NOTE]
             elif is_refused:
                 note = f"{topic} is missing, or this user may not read it."
             if state.note != note:

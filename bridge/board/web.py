@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import time
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -23,7 +23,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bridge.board.board import Board, Bounds, Figures
+from bridge.board.board import Board, Bounds
 from bridge.http.hosts import HostCheck
 
 
@@ -69,18 +69,8 @@ _GZIP: Final = (b"content-encoding", b"gzip")
 _GZIP_HEAD: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
 
 
-def application(
-    board: Board, stream: Stream, hosts: Iterable[str], page: Path = PAGE
-) -> ASGIApp:
-    """
-    Make the application.
-
-    Args:
-        board: What is known.
-        stream: What browsers get as events.
-        hosts: Names that it answers to, beside this machine's own.
-        page: The folder of the page's files.
-    """
+def application(board: Board, stream: Stream, hosts: Iterable[str]) -> ASGIApp:
+    """Make the application, which answers to some names besides this machine's own."""
 
     async def preview(request: Request) -> Response:
         picture = board.picture(request.path_params["request_id"])
@@ -93,7 +83,7 @@ def application(
         return Response(picture.data, headers=headers)
 
     # Read once: no request's path ever reaches the disk.
-    routes = [_file(path) for path in sorted(page.iterdir()) if path.suffix in TYPES]
+    routes = [_file(path) for path in sorted(PAGE.iterdir()) if path.suffix in TYPES]
     routes.append(Route("/events", stream, methods=["GET"]))
     routes.append(Route("/previews/{request_id:path}", preview))
     app = Starlette(routes=routes)
@@ -158,30 +148,15 @@ class Stream:
     """
     The server-sent events, an ASGI application.
 
-    Args:
-        board: What they report.
-        bounds: How many browsers, how many updates a second.
-        clock: Seconds since the epoch.
-        monotonic: Seconds of a monotonic clock.
-
     Attributes:
         browsers: How many are connected.
     """
 
-    def __init__(
-        self,
-        board: Board,
-        bounds: Bounds,
-        *,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, board: Board, bounds: Bounds) -> None:
         self.browsers = 0
         self._board = board
         self._max_browsers = bounds.max_browsers
         self._seconds = 1 / bounds.updates_per_second
-        self._clock = clock
-        self._monotonic = monotonic
         # The latest update, its number, and what is set when the next one comes.
         self._update = _Event(b"", b"")
         self._number = 0
@@ -209,16 +184,16 @@ class Stream:
             full = f"The board serves {self.browsers} browsers, its maximum.\n"
             await PlainTextResponse(full, 503)(scope, receive, send)
             return
-        accepted = Headers(scope=scope).get("accept-encoding", "")
-        is_packed = "gzip" in accepted
+        is_packed = "gzip" in Headers(scope=scope).get("accept-encoding", "")
         headers = [*_STREAM, _GZIP] if is_packed else _STREAM
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.body"})
-            return
+        head = {"type": "http.response.start", "status": 200, "headers": headers}
         self.browsers += 1
         try:
-            await self._send_all(send, is_packed=is_packed)
+            await send(head)
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body"})
+            else:
+                await self._send_all(send, is_packed=is_packed)
         finally:
             self.browsers -= 1
 
@@ -243,5 +218,5 @@ class Stream:
             self._snapshot = _Event(b"snapshot", data)
         return self._snapshot
 
-    def _figures(self) -> Figures:
-        return self._board.figures(int(self._clock() * 1000), self._monotonic())
+    def _figures(self) -> dict[str, object]:
+        return self._board.figures(int(time.time() * 1000), time.monotonic())

@@ -52,7 +52,7 @@ def test_any_number_of_jobs_leaves_memory_bounded() -> None:
     flood(0, 300)
     # A hundred jobs of some kilobytes, all of them new since then.
     assert kept_bytes(lambda: flood(300, 1_000)) < _MIB
-    assert figures(board).seen == 1_300
+    assert figures(board)["seen"] == 1_300
     assert len(page_of(board).jobs) == 100
     assert len(board.snapshot(figures(board))) < _MIB
 
@@ -67,7 +67,7 @@ def test_an_open_gap_is_never_left_out_for_others() -> None:
         *(gap_value(f"g-{at}", since=long_ago) for at in range(150)),
     ]
     board.take_gaps([gap(value) for value in values], is_end=True)
-    shown = [one["id"] for one in page_of(board).gaps]
+    shown = [one["gap_id"] for one in page_of(board).gaps]
     assert len(shown) == 100
     assert shown[0] == "unknown"
     assert "old" in shown
@@ -129,7 +129,7 @@ def test_an_erased_job_is_gone_with_its_picture() -> None:
     taken(board, job_record("a"))
     page.take(board.update(figures(board)))
     assert "preview" not in page.jobs["a"]
-    assert figures(board).in_flight == 1
+    assert figures(board)["in_flight"] == 1
 
 
 def _read_at(at_ms: int, origin: bytes = b"socket") -> ConsumedRecord:

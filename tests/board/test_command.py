@@ -98,7 +98,7 @@ def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
     assert page.jobs["old"]["status"] == "done"
     assert page.jobs["old"]["has_result"]
     assert "result_url" not in page.jobs["old"]
-    assert (page.gaps[0]["id"], page.gaps[0]["until_ms"]) == ("gap-1", None)
+    assert (page.gaps[0]["gap_id"], page.gaps[0]["until"]) == ("gap-1", None)
 
     def has_all(page: Page) -> bool:
         return bool(page.dead_letters and page.jobs.get("new", {}).get("preview"))

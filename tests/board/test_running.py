@@ -17,6 +17,7 @@ from bridge.board.board import Reading, TopicState
 from bridge.errors import ConfigError, KafkaRefusedError, KafkaUnreachableError
 from bridge.kafka.reader import ConsumedRecord, Edge, Start
 from bridge.settings import BoardSettings, KafkaSettings, Settings
+from bridge.text import hide
 from tests.consumer.records import raw_record
 
 
@@ -99,6 +100,16 @@ async def test_reading_continues_where_it_was(
     assert offsets == [5, 6, 7]
     assert readers.starts == [1_000, *[{("jobs", 2): 7}] * 3]
     assert (state.unavailable_since_ms, state.note) == (None, None)
+
+
+async def test_a_note_shows_no_password(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Whatever a broker echoes in its error."""
+    hide("canary-password")
+    readers = Readers(KafkaUnreachableError("denied: usr:canary-password"))
+    state, _ = await _followed(monkeypatch, readers, 0.1)
+    assert state.note == "denied: usr:[hidden]"
 
 
 async def test_silent_kafka_is_unavailable(

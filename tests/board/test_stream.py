@@ -53,9 +53,7 @@ class Browser:
 async def connected(*browsers: Browser) -> AsyncIterator[tuple[Board, Stream]]:
     """Have browsers connected to a board for the block."""
     board = Board("jobs", Bounds(), START_MS - 900_000)
-    stream = Stream(
-        board, Bounds(), clock=lambda: START_MS / 1000, monotonic=lambda: 0.0
-    )
+    stream = Stream(board, Bounds())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stream.run)
         for browser in browsers:

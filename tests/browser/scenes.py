@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bridge.sandbox.jobs import STAGES, paint
@@ -21,20 +22,23 @@ def preview_of(stage: int) -> bytes:
 PICTURES = STAGES
 
 
+def ago(seconds: float) -> str:
+    """Return a time as gaps have it."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+
+
 def a_gap(gap_id: str, **members: Any) -> dict[str, Any]:
     """Describe a gap that is resolved, with some members changed."""
-    now = now_ms()
     return {
-        "id": gap_id,
-        "account": "sandbox",
+        "gap_id": gap_id,
+        "client_id": "sandbox",
         "cause": "disconnected",
-        "since_ms": now - 400_000,
-        "until_ms": now - 350_000,
+        "since": ago(400),
+        "until": ago(350),
         "jobs_in_flight": 7,
         "healed_by_status_endpoint": 3,
         "healed_by_webhook": 2,
         "unknown": 0,
-        "resolved": True,
     } | members
 
 
@@ -81,13 +85,11 @@ def fill(board: StandIn, jobs: int = 40) -> list[str]:
         if status == "in_progress":
             board.put(job_id, progress=at * 2.5)
     board.gaps = [
-        a_gap(
-            "open", since_ms=now - 9_000, until_ms=None, resolved=False, unknown=None
-        ),
-        a_gap("closed", since_ms=now - 90_000, until_ms=now - 60_000, resolved=False),
+        a_gap("open", since=ago(9), until=None, unknown=None),
+        a_gap("closed", since=ago(90), until=ago(60), unknown=None),
         a_gap("resolved"),
-        a_gap("unknown", since_ms=now - 700_000, until_ms=now - 640_000, unknown=2),
-        a_gap("first", cause="first_start", since_ms=None, until_ms=now - 800_000),
+        a_gap("unknown", since=ago(700), until=ago(640), unknown=2),
+        a_gap("first", cause="first_start", since=None, until=ago(800)),
     ]
     board.dead_letters = [reason_of("after_terminal"), reason_of("not_json", id=None)]
     board.figures |= {

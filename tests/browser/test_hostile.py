@@ -38,7 +38,7 @@ def test_hostile_text_in_every_field_is_text(
         result_url=text,
     )
     board.put("other", account="second")
-    board.gaps = [a_gap(text, account=text, cause=text)]
+    board.gaps = [a_gap(text, client_id=text, cause=text)]
     board.dead_letters = [reason_of(text, id=text, text=text, error=text)]
     board.figures["note"] = text
     page = open_page(board.url)
@@ -85,7 +85,7 @@ def test_huge_texts_are_cut(board: StandIn, open_page: Open) -> None:
     huge = "W" * 1_000_000
     board.put(huge, account=huge, status=huge, error=huge, preview_note="n" * 5_000)
     board.put("other", account="second")
-    board.gaps = [a_gap("g", account=huge, cause=huge, jobs_in_flight=2**53)]
+    board.gaps = [a_gap("g", client_id=huge, cause=huge, jobs_in_flight=2**53)]
     board.dead_letters = [reason_of(huge, id=huge, text=huge, error=huge)]
     board.figures |= {"note": huge[:5_000], "events_per_second": 1e300, "lag": 2**53}
     page = open_page(board.url, viewport={"width": 360, "height": 780})
@@ -104,9 +104,9 @@ def test_times_out_of_range_are_told(board: StandIn, open_page: Open) -> None:
     board.put("late", first_ms=-(2**53), ended_ms=2**53)
     board.put("early", first_ms=2**53, last_ms=2**53)
     board.gaps = [
-        a_gap("wide", since_ms=-(2**53), until_ms=2**53),
-        a_gap("early", since_ms=0, until_ms=1),
-        a_gap("never", since_ms=None, until_ms=None, resolved=False),
+        a_gap("wide", since="0001-01-01T00:00:00Z", until="9999-12-31T23:59:59Z"),
+        a_gap("early", since="1970-01-01T00:00:00Z", until="1970-01-01T00:00:00Z"),
+        a_gap("never", since=None, until=None, unknown=None),
     ]
     page = open_page(board.url)
 

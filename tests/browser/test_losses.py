@@ -6,11 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Open
-from tests.browser.scenes import a_gap, fill, reason_of
-from tests.browser.stand_in import StandIn, now_ms
-
-
-_MINUTE_MS = 60_000
+from tests.browser.scenes import a_gap, ago, fill, reason_of
+from tests.browser.stand_in import StandIn
 
 
 @pytest.mark.parametrize(("ago_minutes", "span_minutes"), [(10, 15), (1_800, 10_080)])
@@ -18,10 +15,10 @@ def test_gap_is_drawn_where_it_was(
     board: StandIn, open_page: Open, ago_minutes: int, span_minutes: int
 ) -> None:
     """An old gap makes the axis longer; the present is always at its right end."""
-    since = now_ms() - ago_minutes * _MINUTE_MS
+    since = ago_minutes * 60
     board.gaps = [
-        a_gap("open", since_ms=now_ms(), until_ms=None, resolved=False),
-        a_gap("old", since_ms=since, until_ms=since + _MINUTE_MS),
+        a_gap("open", since=ago(0), until=None, unknown=None),
+        a_gap("old", since=ago(since), until=ago(since - 60)),
     ]
     page = open_page(board.url)
     marks = page.find("#marks span")

@@ -55,7 +55,7 @@ export class Gaps {
       const start = share(startOf(gap, now));
       const mark = at(start, "");
       mark.dataset.kind = outcome(gap).kind;
-      mark.style.setProperty("width", percent(share(gap.until_ms ?? now) - start));
+      mark.style.setProperty("width", percent(share(gap.until === null ? now : Date.parse(gap.until)) - start));
       return mark;
     });
     this.#marks.replaceChildren(...marks);
@@ -76,7 +76,7 @@ export class Gaps {
   #row(gap, now) {
     const { kind, word } = outcome(gap);
     const extent = element("td", lengthOf(gap, now));
-    if (gap.until_ms === null) this.#growing.push([gap, extent]);
+    if (gap.until === null) this.#growing.push([gap, extent]);
     const cause = element("th", cut(gap.cause, 60));
     cause.scope = "row";
     const counts = [gap.jobs_in_flight, gap.unknown, gap.healed_by_webhook, gap.healed_by_status_endpoint];
@@ -85,11 +85,11 @@ export class Gaps {
     row.append(
       cause,
       element("td", word),
-      element("td", gap.since_ms === null ? "unknown" : moment(gap.since_ms, now)),
-      element("td", gap.until_ms === null ? "open" : moment(gap.until_ms, now)),
+      element("td", gap.since === null ? "unknown" : moment(Date.parse(gap.since), now)),
+      element("td", gap.until === null ? "open" : moment(Date.parse(gap.until), now)),
       extent,
       ...counts.map((count) => element("td", String(count ?? "–"))),
-      element("td", cut(gap.account, 60) || "–"),
+      element("td", cut(gap.client_id, 60) || "–"),
     );
     return row;
   }
@@ -116,7 +116,7 @@ function at(share, text) {
  */
 function summary(gaps, since) {
   if (gaps.length === 0) return `none since ${since}`;
-  const open = gaps.filter((gap) => gap.until_ms === null).length;
+  const open = gaps.filter((gap) => gap.until === null).length;
   const recovered = gaps.reduce((sum, gap) => sum + recoveredOf(gap), 0);
   const unknown = gaps.reduce((sum, gap) => sum + (gap.unknown ?? 0), 0);
   const opened = open ? `${open} open · ` : "";
@@ -128,8 +128,8 @@ function summary(gaps, since) {
  * @returns {{kind: "open" | "closed" | "resolved" | "unknown", word: string}}
  */
 function outcome(gap) {
-  if (gap.until_ms === null) return { kind: "open", word: "open" };
-  if (!gap.resolved) return { kind: "closed", word: "closed, recovering" };
+  if (gap.until === null) return { kind: "open", word: "open" };
+  if (gap.unknown === null) return { kind: "closed", word: "closed, recovering" };
   if (gap.unknown) return { kind: "unknown", word: `${gap.unknown} unknown` };
   const recovered = recoveredOf(gap);
   return { kind: "resolved", word: recovered ? `${recovered} recovered` : "nothing to recover" };
@@ -144,15 +144,15 @@ function recoveredOf(gap) {
  * @param {Gap} gap
  * @param {number} now
  */
-function startOf({ since_ms, until_ms }, now) {
-  return since_ms ?? until_ms ?? now;
+function startOf({ since, until }, now) {
+  return Date.parse(since ?? until ?? "") || now;
 }
 
 /**
  * @param {Gap} gap
  * @param {number} now
  */
-function lengthOf({ since_ms, until_ms }, now) {
-  if (since_ms === null) return "unknown";
-  return until_ms === null ? `${age(now - since_ms)} so far` : length(until_ms - since_ms);
+function lengthOf({ since, until }, now) {
+  if (since === null) return "unknown";
+  return until === null ? `${age(now - Date.parse(since))} so far` : length(Date.parse(until) - Date.parse(since));
 }

@@ -24,17 +24,16 @@
  */
 
 /**
- * @typedef {object} Gap
- * @property {string} id
- * @property {string | null} account
+ * @typedef {object} Gap The members of its record.
+ * @property {string} gap_id
+ * @property {string | null} client_id
  * @property {string} cause
- * @property {number | null} since_ms Null if unknown.
- * @property {number | null} until_ms Null while it is open.
+ * @property {string | null} since Null if unknown.
+ * @property {string | null} until Null while it is open.
  * @property {number | null} jobs_in_flight
  * @property {number | null} healed_by_status_endpoint
  * @property {number | null} healed_by_webhook
- * @property {number | null} unknown
- * @property {boolean} resolved
+ * @property {number | null} unknown Null until it is resolved.
  */
 
 /** @typedef {{reason: string, count: number, last_ms: number, id: string | null, text: string, error: string}} Reason */
