@@ -92,7 +92,7 @@ def fill(board: StandIn, jobs: int = 40) -> list[str]:
         a_gap("first", cause="first_start", since=None, until=ago(800)),
     ]
     board.dead_letters = [reason_of("after_terminal"), reason_of("not_json", id=None)]
-    board.figures |= {
+    board.shown |= {
         "events_per_second": 42.3,
         "latency_p50_ms": 8.3,
         "latency_p99_ms": 1447.4,

@@ -34,7 +34,7 @@ def test_full_board_is_accessible(
 
     page.page.get_by_label("Error").uncheck()
     expect(page.card(ids[0])).to_have_count(1)
-    board.figures |= {"reading": "unavailable", "unavailable_since_ms": now_ms()}
+    board.shown |= {"reading": "unavailable", "unavailable_since_ms": now_ms()}
     page.wait_state("Kafka unavailable")
     page.check_accessible()
     page.check_width()
@@ -160,7 +160,7 @@ def test_only_states_are_read_aloud(board: StandIn, open_page: Open) -> None:
     expect(page.card("job-19")).to_have_count(1)
     assert page.ask("window.told") == 0
 
-    board.figures |= {"reading": "unavailable", "unavailable_since_ms": now_ms()}
+    board.shown |= {"reading": "unavailable", "unavailable_since_ms": now_ms()}
     page.wait_state("Kafka unavailable")
     page.page.wait_for_timeout(2_500)
     assert page.ask("window.told") == 1

@@ -32,7 +32,7 @@ def test_filter_is_by_id_and_status(board: StandIn, open_page: Open) -> None:
     page.page.get_by_role("button", name="Clear filter").click()
     expect(page.find(".card")).to_have_count(41)
     assert page.page.url == board.url
-    assert board.asked == 1
+    assert page.streams_opened == 1
 
 
 def test_filter_works_on_a_paused_page(board: StandIn, open_page: Open) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from bridge.board.jobs import Picture
 from tests.browser.conftest import Open
 from tests.browser.scenes import PICTURES, fill, preview_of
 from tests.browser.stand_in import StandIn, now_ms
@@ -45,7 +46,7 @@ def test_picture_that_failed_is_fetched_again(board: StandIn, open_page: Open) -
     with page.page.expect_response("**/previews/job?v=1"):
         board.put("job", preview=1)
     expect(page.card("job").locator("img")).to_have_count(0)
-    board.previews["job"] = ("image/jpeg", preview_of(0))
+    board.previews["job"] = Picture(1, "image/jpeg", preview_of(0))
     board.put("job", progress=50)
 
     expect(page.card("job").locator("img")).to_have_attribute("src", "previews/job?v=1")

@@ -40,7 +40,7 @@ def test_hostile_text_in_every_field_is_text(
     board.put("other", account="second")
     board.gaps = [a_gap(text, client_id=text, cause=text)]
     board.dead_letters = [reason_of(text, id=text, text=text, error=text)]
-    board.figures["note"] = text
+    board.shown["note"] = text
     page = open_page(board.url)
     page.wait_state("Live")
 
@@ -87,7 +87,7 @@ def test_huge_texts_are_cut(board: StandIn, open_page: Open) -> None:
     board.put("other", account="second")
     board.gaps = [a_gap("g", client_id=huge, cause=huge, jobs_in_flight=2**53)]
     board.dead_letters = [reason_of(huge, id=huge, text=huge, error=huge)]
-    board.figures |= {"note": huge[:5_000], "events_per_second": 1e300, "lag": 2**53}
+    board.shown |= {"note": huge[:5_000], "events_per_second": 1e300, "lag": 2**53}
     page = open_page(board.url, viewport={"width": 360, "height": 780})
     page.wait_state("Live", 20)
     page.find("#reasons summary").click()

@@ -54,14 +54,14 @@ def test_empty_topic_says_what_to_do(board: StandIn, open_page: Open) -> None:
 
 def test_reading_from_before_is_said(board: StandIn, open_page: Open) -> None:
     """Starting and catching up are states of their own, a note is passed on."""
-    board.figures |= {"reading": "starting"}
+    board.shown |= {"reading": "starting"}
     page = open_page(board.url)
     page.wait_state("Starting")
     expect(page.find("#empty p").first).to_have_text("Opening the topics …")
-    board.figures |= {"reading": "catching-up", "lag": 120_000}
+    board.shown |= {"reading": "catching-up", "lag": 120_000}
     page.wait_state("Catching up")
     _says(page, "isn't current yet")
-    board.figures |= {"reading": "live", "note": "The topic jobs.gaps is missing."}
+    board.shown |= {"reading": "live", "note": "The topic jobs.gaps is missing."}
     page.wait_state("Live")
     _says(page, "The topic jobs.gaps is missing.")
 
@@ -114,13 +114,15 @@ def test_server_that_forgot_is_shown_anew(board: StandIn, open_page: Open) -> No
 
 def test_too_many_browsers_is_said(board: StandIn, open_page: Open) -> None:
     """A refusal is told in the server's words, and tried again."""
-    board.refusal = "The board serves 100 browsers, its maximum."
+    board.stop()
+    board.start(max_browsers=0)
     page = open_page(board.url)
 
     page.wait_state("Refused")
-    _says(page, "The board serves 100 browsers, its maximum.")
+    _says(page, "The board serves 0 browsers, its maximum.")
     expect(page.find("#empty")).to_contain_text("accepts no more pages")
-    board.refusal = None
+    board.stop()
+    board.start()
     page.wait_state("Live")
 
 
@@ -128,36 +130,35 @@ def test_pause_holds_while_the_server_is_away(board: StandIn, open_page: Open) -
     """What is found out about the server meanwhile doesn't end a pause."""
     page = open_page(board.url)
     page.wait_state("Live")
-    board.refusal = "full"
     board.stop()
     page.wait_state("Reconnecting")
-    board.start()
+    board.start(max_browsers=0)
     page.wait_state("Refused")
     page.find("#pause").click()
     page.wait_state("Paused")
-    asked = board.asked
+    opened = page.streams_opened
     page.page.wait_for_timeout(3_000)
 
     page.wait_state("Paused")
-    assert board.asked == asked
+    assert page.streams_opened == opened
 
 
 def test_hidden_page_costs_nothing(board: StandIn, open_page: Open) -> None:
     """A page that nobody sees has no stream; seen again, it is at the present."""
     page = open_page(board.url)
     page.wait_state("Live")
-    assert board.streams == 1
+    assert board.stream.browsers == 1
     page.ask(_HIDE, "hidden")
-    asked = board.asked
+    opened = page.streams_opened
     board.put("meanwhile")  # a stream's end is seen with its next word
     page.page.wait_for_timeout(1_500)
-    assert board.streams == 0
+    assert board.stream.browsers == 0
     page.page.wait_for_timeout(2_500)
-    assert board.asked == asked
+    assert page.streams_opened == opened
 
     page.ask(_HIDE, "visible")
     expect(page.card("meanwhile")).to_have_count(1)
-    assert board.streams == 1
+    assert board.stream.browsers == 1
 
 
 def test_paused_page_stands_still(board: StandIn, open_page: Open) -> None:

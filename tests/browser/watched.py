@@ -59,6 +59,7 @@ class Watched:
         before: Callable[[Page], object] | None = None,
     ) -> None:
         self.complaints: list[str] = []
+        self.streams_opened = 0
         self._origin = urlsplit(url).netloc
         context.add_init_script(_REPORT_BREACHES)
         self.page: Page = context.new_page()
@@ -84,6 +85,7 @@ class Watched:
         dialog.dismiss()
 
     def _on_request(self, request: Request) -> None:
+        self.streams_opened += urlsplit(request.url).path == "/events"
         if urlsplit(request.url).netloc != self._origin:
             self._complain(f"asked {request.url[:200]}")
 
