@@ -146,7 +146,7 @@ mutants: $(STAMP) ## show that the tests catch some thirty seeded defects; five 
 healing: $(STAMP) ## let jobs end in gaps, and demand each one's end in Kafka (FOR=5m, SEED=, DELIVERY=)
 	@$(BIN)/python -m tests.chaos healing $(call options,FOR) $(CHAOS)
 
-lint: $(STAMP) ## report what is wrong with style, spelling and generated files; never writes
+lint: $(STAMP) ## report what is wrong with style, language and generated files; never writes
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff check --quiet --preview --select PLC2701 tests
 	@$(BIN)/ruff format --check .
@@ -157,6 +157,7 @@ lint: $(STAMP) ## report what is wrong with style, spelling and generated files;
 	@$(BIN)/python -m tests.operations.page --check
 	@$(BIN)/python -m helm --check
 	@$(BIN)/python -m tests.promises
+	@$(BIN)/python -m tests.words
 
 format: $(STAMP) ## lay out the code and fix what ruff can fix
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -167,10 +168,10 @@ types: $(STAMP) ## mypy, strict, tests and examples included
 
 check: lint types cover-protocol test test-all ## all that CI demands, and more
 
-schemas: $(STAMP) ## write schemas/ and docs/contract-reference.md anew from the types
+schemas: $(STAMP) ## write schemas/ and the tables of docs/consume/records.md from the types
 	@$(BIN)/python -m bridge.schemas
 
-docs: $(STAMP) ## write docs/settings.md, docs/metrics.md and the alerts of docs/operations.md
+docs: $(STAMP) ## write the generated pages and tables of docs/, except those of make schemas
 	@$(BIN)/python -m bridge.settings.document
 	@$(BIN)/python -m tests.operations.page
 
@@ -202,7 +203,7 @@ $(KUBERNETES_VALIDATE): WHEEL := kubernetes-validate==$(KUBERNETES_VALIDATE_VERS
 steady: $(STAMP) ## watch the bridge's memory at 1,000 events/s; fail if it moves (FOR=1h, RATE=events/s, DELIVERY=)
 	@$(BIN)/python -m benchmarks.steady $(call options,FOR RATE DELIVERY) $(ARGS)
 
-chart: $(STAMP) ## write the chart's values.schema.json and VALUES.md anew from its values and the settings
+chart: $(STAMP) ## write the chart's values.schema.json and VALUES.md from its values and the settings
 	@$(BIN)/python -m helm
 
 # $(call go-needed,TOOL,VERSION): says what is built, or what is missing for it.
@@ -283,8 +284,8 @@ chart-test: chart-tools chart-lint ## chart-lint, and: unit tests, schemas of tw
 image-lint: $(HADOLINT) ## hadolint over the Dockerfile
 	@$(HADOLINT) Dockerfile
 
-# The lock names versions and hashes, and no address: whoever installs from it
-# uses the index that their own configuration names.
+# The lock names versions and hashes, and no address: an installation from it
+# uses the index of its own configuration.
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --custom-compile-command "make lock"
 

@@ -2,7 +2,7 @@
 Whether every event is on the topic once, whole and in order, and what became of others.
 
 Pure: what was sent and what is on the topic come in, counts come out. It judges any
-contender by the payload alone; where records carry the header `bridge_sequence`, that
+contender by only the payload; where records carry the header `bridge_sequence`, that
 must be dense in each partition too. (`tests.kit.judge` demands the bridge's form.)
 """
 

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+
+# Where people read the docs: neither wheel nor image contains them.
+DOCS_URL: Final = "https://github.com/dryapi/kafka-bridge/blob/main/docs"
 
 
 class ExitCode(IntEnum):
@@ -223,7 +227,7 @@ class KafkaError(BridgeError):
 
 
 class KafkaUnreachableError(KafkaError):
-    """No broker answers: retry; at a start with nothing to keep, exit."""
+    """No broker answers: the bridge retries, a command that reads exits."""
 
     exit_code = ExitCode.REFUSED_BY_KAFKA
 

@@ -2,14 +2,13 @@
 What heals gaps, wired for all accounts: dryAPI's status endpoint, and its webhooks.
 
 Each account has an intake for what either brings, so that the same rules decide what
-conforms, whoever brings it.
+conforms, whatever its origin.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Annotated, Final, NoReturn
 
@@ -22,10 +21,10 @@ from bridge.events.intake import Intake
 from bridge.events.record import Origin, Record
 from bridge.gaps.holding import Holding
 from bridge.gaps.ledger import ClosedGap, Ledger
-from bridge.gaps.limiter import Limiter, LimiterStatistics
+from bridge.gaps.limiter import Limiter
 from bridge.gaps.receiver import Receiver, Recipient, WebhookStatistics
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
-from bridge.gaps.status import StatusClient
+from bridge.gaps.status import ask
 from bridge.http.client import ApiClient
 from bridge.http.server import Limits, serve
 from bridge.http.tls import ReloadingContext, server_tls
@@ -44,6 +43,10 @@ _CALL_SECONDS: Final = 10.0
 # 128 MiB. So many connections need some 30 MB of memory; dryAPI's senders are few.
 _MAX_BODY_BYTES: Final = 128 * 1024
 _MAX_CONNECTIONS: Final = 1000
+
+# dryAPI waits for ten seconds. Most bodies have some hundred bytes and arrive with the
+# head; the rest of the time is for the disk.
+_PHASE_SECONDS: Final = 5.0
 
 
 class FinishedJobs(msgspec.Struct, frozen=True):
@@ -94,11 +97,8 @@ class HealingTasks:
         self._ledger = ledger
         self._sources = sources_of(settings)
         self._tls = tls
-        # Metrics are written in another thread.
-        self._now = trio.lowlevel.current_clock().current_time
-        self._clients: list[ApiClient] = []
         self.intakes: list[Intake] = []
-        self.limiters: dict[str, LimiterStatistics] = {}
+        self.limiters: dict[str, Limiter] = {}
         self._statistics = ReconciliationStatistics(self._sources)
         self._reconcilers: dict[str, Reconciler] = {}
         self._add_reconcilers()
@@ -106,7 +106,7 @@ class HealingTasks:
             outbox,
             ledger,
             {source: client_id for client_id, source in self._sources.items()},
-            hold_seconds=settings.webhook.grace_period_seconds,
+            grace_period_seconds=settings.webhook.grace_period_seconds,
         )
         self._receiver = None if settings.webhook.listen is None else self._receive()
         finished = FinishedJobs(outbox.jobs.finished, self._sources)
@@ -119,15 +119,13 @@ class HealingTasks:
         Reconcile and take webhooks until cancelled; start it with `nursery.start`.
 
         Args:
-            task_status: Is told once webhooks can come.
+            task_status: Is called once webhooks can come.
 
         Raises:
             ListenError: The webhooks' port can't be opened.
             ConfigError: The files of its certificate can't be used.
         """
-        async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
-            for client in self._clients:
-                await clients.enter_async_context(client)
+        async with trio.open_nursery() as nursery:
             self._ledger.on_closed = self._gap_closed
             for reconciler in set(self._reconcilers.values()):
                 nursery.start_soon(reconciler.run)
@@ -170,9 +168,7 @@ class HealingTasks:
                     timeout_seconds=_CALL_SECONDS,
                     tls=self._tls.current,
                 )
-                self._clients.append(client)
-                statistics = LimiterStatistics(limiter, self._now)
-                self.limiters |= dict.fromkeys(client_ids, statistics)
+                self.limiters |= dict.fromkeys(client_ids, limiter)
             accounts = [
                 Account(
                     client_id,
@@ -188,7 +184,7 @@ class HealingTasks:
                 outbox=self._outbox,
                 statistics=self._statistics,
                 limiter=limiter,
-                endpoint=None if client is None else StatusClient(client),
+                ask=None if client is None else partial(ask, client),
                 max_event_bytes=self._settings.limits.event_bytes,
                 keep_jobs_seconds=RETENTION.unfinished_seconds,
             )
@@ -205,7 +201,8 @@ class HealingTasks:
             since_us = max(one.since_us for one in known)
             most = Spent(since_us, max(one.calls for one in known))
         return Limiter(
-            trio.current_time(),
+            # Metrics are written in another thread.
+            trio.lowlevel.current_clock().current_time,
             reserve_percent=self._settings.reconciliation.reserve_percent,
             now_us=lambda: time.time_ns() // 1000,
             spent=most,
@@ -247,7 +244,9 @@ class HealingTasks:
                 listen,
                 setting="webhook.listen",
                 tls=tls,
-                limits=Limits(max_connections=_MAX_CONNECTIONS),
+                limits=Limits(
+                    max_connections=_MAX_CONNECTIONS, phase_seconds=_PHASE_SECONDS
+                ),
             )
         )
 

@@ -79,7 +79,6 @@ async def run(
     Raises:
         RefusedError: DryAPI refuses every account: at once if none ever worked,
             else when that has lasted.
-        KafkaUnreachableError: Kafka was never reached and nothing waits for it.
         KafkaRefusedError: Kafka refuses at a start that never worked.
         OutboxError: The outbox can't be used.
         ListenError: The health port can't be opened.
@@ -186,7 +185,7 @@ class _Service:
         _log.info(
             "service.stopped",
             read=self._accounts.events_read,
-            told=sum(one.statistics.events for one in self._healing.intakes),
+            recovered=sum(one.statistics.events for one in self._healing.intakes),
             superseded=statistics.superseded,
             published=sum(published.values()),
             waiting=statistics.rows,
@@ -254,9 +253,9 @@ class _Service:
         finally:
             self._relay_ended.set()
         if not self._is_draining:
-            # A defect. Nothing would go to Kafka any more, and nobody would say so;
+            # A defect. Nothing would go to Kafka any more, and no line would say so;
             # what was read is on disk, and the next process carries it.
-            raise RuntimeError("the relay has ended, and nobody told it to")
+            raise RuntimeError("the relay has ended without being stopped")
 
     async def _drain(self) -> None:
         """Bring what was read to disk and, as far as the deadline lets, to Kafka."""

@@ -1,8 +1,8 @@
 """
 Work in other threads, for as long as a trio task lives.
 
-Owns a thread's end: it is told to stop, waited for, and abandoned where it doesn't; and
-the way of another thread's answer into trio.
+Owns a thread's end: it is asked to stop, waited for, and abandoned if it doesn't; and
+how another thread's answer gets into trio.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ async def in_thread(
 
     Args:
         work: Returns some time after `stop` was called.
-        stop: Tells it to; may be called at any time.
+        stop: Asks it to; may be called at any time.
         grace_seconds: After so long a thread that doesn't end is abandoned.
     """
     has_ended = threading.Event()
@@ -60,7 +60,7 @@ async def answer_of(future: Future[_T]) -> _T:
         Its result.
 
     Raises:
-        CancelledError: Nobody will do it any more; of `concurrent.futures`.
+        CancelledError: No thread will do it any more; of `concurrent.futures`.
     """
     done = trio.Event()
     token = trio.lowlevel.current_trio_token()

@@ -48,8 +48,8 @@ CREATE TABLE IF NOT EXISTS handled (
 """
 
 # A job's terminal status stands, whatever comes later. A step back of a running job is
-# passed over, so that its progress doesn't jump back for whoever looks. What was
-# replayed from the dead letters comes out of turn: it counts where it is newer.
+# skipped, so that its progress doesn't jump back on a screen. What was
+# replayed from the dead letters comes out of order: it counts where it is newer.
 UPSERT = """
 INSERT INTO jobs VALUES (:request_id, :status, :progress, :result_url, :time, 0)
 ON CONFLICT (request_id) DO UPDATE SET
@@ -131,13 +131,13 @@ def headers_of(message: Message) -> dict[str, str]:
 def json_of(message: Message) -> dict[str, Any]:
     """Give a record's value, the object of schemas/job-status.schema.json."""
     value = message.value() or b""
-    # With a Schema Registry a zero byte and the schema's id stand before it.
+    # With a Schema Registry a zero byte and the schema's id precede it.
     job: dict[str, Any] = json.loads(value[5:] if value.startswith(b"\0") else value)
     return job
 
 
 def run(consumer: Consumer, database: sqlite3.Connection) -> None:
-    """Handle records until somebody raises SystemExit or KeyboardInterrupt."""
+    """Handle records until a signal raises SystemExit or KeyboardInterrupt."""
     while True:
         # What has come within 0.2 s, and 500 records at most, shares a transaction.
         messages = consumer.consume(500, timeout=0.2)
@@ -182,7 +182,7 @@ def lost(_: Consumer, partitions: list[TopicPartition]) -> None:
 
 
 def say(what: str, partitions: list[TopicPartition]) -> None:
-    """Tell whoever watches; standard output is for results."""
+    """Report on standard error; standard output is for results."""
     numbers = sorted(each.partition for each in partitions)
     print(f"{what}: partitions {numbers}", file=sys.stderr, flush=True)
 

@@ -2,7 +2,7 @@
 When data may be missing: the ledger of gaps as intervals, for each account.
 
 It reads `jobs.gaps` to its end and prints a line for each interval in which events
-may have been missed: account, begin, end, causes. It ends with 1 if there is one, so
+may have been missed: account, begin, end, causes. It exits with 1 if there is one, so
 that a report can ask whether its day is whole:
 
     pip install "confluent-kafka>=2.6"
@@ -58,7 +58,7 @@ def last_of_each(values: Iterable[bytes]) -> list[dict[str, Any]]:
     """Give each gap once: it has several records, and the last one counts."""
     gaps = {}
     for value in values:
-        # With a Schema Registry a zero byte and the schema's id stand before the JSON.
+        # With a Schema Registry a zero byte and the schema's id precede the JSON.
         gap = json.loads(value[5:] if value.startswith(b"\0") else value)
         gaps[gap["gap_id"]] = gap
     return list(gaps.values())

@@ -2,7 +2,7 @@
 The latest state of each job, as a table that is made from the topic and kept.
 
 It reads `jobs` from the beginning, compacted or not, and then follows it. The table
-and the place up to which it has been read stand in one SQLite file and change in one
+and the place up to which it has been read are in one SQLite file and change in one
 transaction, so that each record counts exactly once, whenever this program is
 stopped, killed and started again. The file has one row for each job on the topic.
 
@@ -52,7 +52,7 @@ CREATE TABLE IF NOT EXISTS positions (
 
 # Terminal is last: the bridge sees to it, and a table that holds to it as well stays
 # right even where others write, or where partitions were added and a job's records
-# stand on two. What was replayed from the dead letters counts where it is newer.
+# are on two. What was replayed from the dead letters counts where it is newer.
 UPSERT = """
 INSERT INTO jobs VALUES (:request_id, :status, :progress, :result_url, :time)
 ON CONFLICT (request_id) DO UPDATE SET
@@ -76,13 +76,13 @@ def apply(database: sqlite3.Connection, message: Message) -> str | None:
     Take one record into the table, within the caller's transaction.
 
     Returns:
-        A line that tells the job's new state; None if it has no other one now.
+        A line with the job's new state; None if it has no other one now.
     """
     key, value = message.key(), message.value()
     position = "INSERT OR REPLACE INTO positions VALUES (?, ?)"
     database.execute(position, [message.partition(), (message.offset() or 0) + 1])
     if key is not None and value is None:
-        # A tombstone. The bridge writes none, but whoever has to erase a job does.
+        # A tombstone. The bridge writes none, but an operator who erases a job does.
         database.execute("DELETE FROM jobs WHERE request_id = ?", [key.decode()])
         return f"{key.decode()} -"
     pairs: Any = message.headers() or []
@@ -91,7 +91,7 @@ def apply(database: sqlite3.Connection, message: Message) -> str | None:
     if headers.get("ce_type") != JOB_STATUS:
         return None
     value = value or b""
-    # With a Schema Registry a zero byte and the schema's id stand before the JSON.
+    # With a Schema Registry a zero byte and the schema's id precede the JSON.
     job = json.loads(value[5:] if value.startswith(b"\0") else value)
     replayed = headers["bridge_origin"] == "replay"
     values = job | {"time": headers["ce_time"], "replayed": replayed}
@@ -162,7 +162,7 @@ class Table:
 
 
 def run(table: Table, *, once: bool) -> None:
-    """Bring the table up to date, say so, then tell of each change."""
+    """Bring the table up to date, report that, then each change."""
     while not table.is_caught_up:
         table.read()
     print(f"caught up: {table.summary() or 'no jobs'}", flush=True)

@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS images (sha256 TEXT PRIMARY KEY, name TEXT NOT NULL);
 """
 
 SHOW = "INSERT OR REPLACE INTO shown VALUES (?, ?)"
-# What was replayed comes out of turn: it must not take the place of a newer preview.
+# What was replayed comes out of order: it must not take the place of a newer preview.
 SHOW_IF_NONE = "INSERT OR IGNORE INTO shown VALUES (?, ?)"
 
 PAIR = """
@@ -77,8 +77,8 @@ class Previews:
             else:
                 return None  # a kind that this program doesn't know
             pair = self._database.execute(PAIR, [request_id, digest]).fetchone()
-        # Alone, the other one comes later. An image may never come: where memory or
-        # disk have no room the bridge gives up previews first.
+        # Without a pair the other one comes later. An image may never come: if memory
+        # or disk is nearly full, the bridge drops previews first.
         return f"{request_id} {pair[0]}" if pair else None
 
     def _keep(self, image: bytes, content_type: str) -> str:
@@ -95,7 +95,7 @@ class Previews:
 
 
 def run(consumer: Consumer, previews: Previews) -> None:
-    """Handle records until somebody raises SystemExit or KeyboardInterrupt."""
+    """Handle records until a signal raises SystemExit or KeyboardInterrupt."""
     while True:
         message = consumer.poll(0.2)
         if message is None:

@@ -7,9 +7,11 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from bridge.errors import DeadLetterReason, ExitCode
+from bridge.cli import root
+from bridge.errors import DOCS_URL, DeadLetterReason, ExitCode
 from bridge.events import header_names
 from bridge.events.job_status import Change
 from bridge.gaps.gap import GapCause
@@ -19,8 +21,8 @@ from bridge.settings import Scope, load
 _ROOT = Path(__file__).parents[1]
 _PAGES = [
     path
-    for folder in (".", "docs", "benchmarks", "examples", "helm/bridge")
-    for path in sorted((_ROOT / folder).glob("*.md"))
+    for pattern in ("*.md", "docs/**/*.md", "*/README.md", "helm/bridge/*.md")
+    for path in sorted(_ROOT.glob(pattern))
 ]
 
 # Everything that a page calls by its name in a table's first cell.
@@ -39,6 +41,7 @@ _UNITS = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
+_CITED = re.compile(r"\{DOCS_URL\}/([\w./-]+)")
 _EVENT = re.compile(r'"([a-z]+\.[a-z_]+)"')
 
 
@@ -47,17 +50,19 @@ def _text(name: str) -> str:
 
 
 def _table(page: str, head: str) -> set[str]:
-    """Give the names in the first column of the table whose head begins so."""
-    (table,) = re.findall(
+    """Return the names in the first column of the tables whose head starts so."""
+    tables = re.findall(
         rf"^\| {re.escape(head)} \|.*\n((?:\|.*\n)+)", _text(page), re.MULTILINE
     )
-    return {name for cell in _FIRST_CELL.findall(table) for name in _NAME.findall(cell)}
+    cells = [cell for table in tables for cell in _FIRST_CELL.findall(table)]
+    return {name for cell in cells for name in _NAME.findall(cell)}
 
 
 def _logged() -> Iterator[str]:
-    """Give every event that a room of the service logs, however it is called."""
-    rooms = (
+    """Return every event that is logged above debug, however the logger is called."""
+    packages = (
         "board",
+        "consumer",
         "gaps",
         "http",
         "kafka",
@@ -66,8 +71,9 @@ def _logged() -> Iterator[str]:
         "schemas",
         "settings",
     )
-    files = [path for room in rooms for path in (_ROOT / "bridge" / room).rglob("*.py")]
-    for path in [*files, _ROOT / "bridge" / "service.py"]:
+    bridge = _ROOT / "bridge"
+    files = [path for name in packages for path in (bridge / name).rglob("*.py")]
+    for path in [*files, *bridge.glob("*.py")]:
         code = path.read_text(encoding="utf-8")
         # Up to the end of the first argument; `failed` hands an event on.
         for call in re.findall(
@@ -108,6 +114,19 @@ def test_links_lead_somewhere() -> None:
     ] == []
 
 
+def test_pages_that_the_code_cites_exist() -> None:
+    """Help and errors cite pages of this repository, by the project's address."""
+    project = tomllib.loads(_text("pyproject.toml"))["project"]
+    assert DOCS_URL.startswith(project["urls"]["Documentation"].partition("#")[0])
+    cited = {
+        page
+        for path in (_ROOT / "bridge").rglob("*.py")
+        for page in _CITED.findall(path.read_text("utf-8"))
+    }
+    assert cited
+    assert [page for page in cited if not (_ROOT / "docs" / page).is_file()] == []
+
+
 def test_headers_are_those_of_the_code() -> None:
     """The tables of headers name every header that is written, and no other."""
     written = {
@@ -115,36 +134,55 @@ def test_headers_are_those_of_the_code() -> None:
         for name, value in vars(header_names).items()
         if name.startswith(("CE_", "BRIDGE_", "ERROR_", "CONTENT_TYPE", "TRACEPARENT"))
     }
-    text = _text("docs/records.md")
-    tables = re.findall(r"^\| header \|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
-    cells = [cell for table in tables for cell in _FIRST_CELL.findall(table)]
-    assert {name for cell in cells for name in _NAME.findall(cell)} == written
+    assert _table("docs/consume/records.md", "header") == written
     assert _table("README.md", "header") <= written
 
 
 def test_vocabularies_are_those_of_the_code() -> None:
     """Reasons, changes and causes are listed whole."""
-    assert _table("docs/records.md", "reason") == set(DeadLetterReason)
-    assert _table("docs/records.md", "change") == set(Change)
-    assert _table("docs/gaps.md", "cause") == set(GapCause)
+    assert _table("docs/consume/records.md", "reason") == set(DeadLetterReason)
+    assert _table("docs/consume/records.md", "change") == set(Change)
+    assert _table("docs/evaluate/gaps-and-recovery.md", "cause") == set(GapCause)
 
 
 def test_log_events_are_those_of_the_code() -> None:
     """Each event that the service can log above debug is explained, and no other."""
-    assert _table("docs/operations.md", "event") == set(_logged())
+    assert _table("docs/reference/logs-and-exit-codes.md", "event") == set(_logged())
+
+
+def test_commands_are_those_of_the_code() -> None:
+    """Each command has a row."""
+    table = _table("docs/reference/commands.md", "command")
+    rows = {name.split()[1] for name in table if " " in name}
+    assert rows == set(root.list_commands(click.Context(root)))
+
+
+def test_make_targets_exist() -> None:
+    """Each target of make that a page names is in the Makefile."""
+    targets = set(re.findall(r"^([a-z-]+):", _text("Makefile"), re.MULTILINE))
+    named = {
+        name
+        for page in _PAGES
+        for name in re.findall(
+            r"(?:^|`)make ([a-z][a-z-]+)", page.read_text("utf-8"), re.MULTILINE
+        )
+    }
+    assert named
+    assert named <= targets
 
 
 def test_exit_codes_are_those_of_the_code() -> None:
     """Each code has a row."""
-    rows = re.findall(r"^\| ([0-9]) \|", _text("docs/operations.md"), re.MULTILINE)
+    page = _text("docs/reference/logs-and-exit-codes.md")
+    rows = re.findall(r"^\| ([0-9]) \|", page, re.MULTILINE)
     assert {int(row) for row in rows} == set(ExitCode)
 
 
 def test_metrics_are_those_of_the_code() -> None:
     """Every metric that is named exists: the page of metrics is made from the code."""
-    named = set(re.findall(r"`(bridge_[a-z_]+)`", _text("docs/operations.md")))
+    named = set(re.findall(r"`(bridge_[a-z_]+)`", _text("docs/operate/monitoring.md")))
     assert named
-    assert named <= _table("docs/metrics.md", "metric")
+    assert named <= _table("docs/reference/metrics.md", "metric")
 
 
 def test_defaults_that_a_page_names_are_those_in_force() -> None:
@@ -161,7 +199,7 @@ def test_defaults_that_a_page_names_are_those_in_force() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/settings.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/settings.md"])
 def test_settings_files_of_the_docs_are_accepted(page: str, tmp_path: Path) -> None:
     """A whole TOML example has only settings that exist, with values that fit."""
     (example,) = re.findall(r"```toml\n(.*?)```", _text(page), re.DOTALL)

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-import trio
 
 from bridge.accounts import sources_of
 from bridge.gaps.ledger import Ledger
@@ -59,11 +58,11 @@ async def test_accounts_that_share_a_token_share_its_calls(tmp_path: Path) -> No
     """What one of them has used of this day is known of both after a restart."""
     settings = settings_of(tmp_path)
     with started(settings) as (tasks, _):
-        limiters, now = tasks.limiters, trio.current_time()
+        limiters = tasks.limiters
         assert limiters["42"] is limiters["43"]
         assert limiters["42"] is not limiters["44"]
-        limiters["42"].limiter.begin(Purpose.GAP, now)
-        limiters["42"].limiter.end(Limits(), now)
+        limiters["42"].begin(Purpose.GAP)
+        limiters["42"].end(Limits())
     with started(settings) as (tasks, outbox):
         calls = {who: spent.calls for who, spent in outbox.memory.spent.items()}
         assert calls == {SOURCE + "42": 1, SOURCE + "43": 1}

@@ -1,4 +1,4 @@
-"""Each row of docs/inputs.md, sent through the bridge's door."""
+"""Each input that docs/consume/records.md lists, sent through `Intake`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from tests.rules.reader import judge
 from tests.rules.test_payload_properties import outlet_for
 
 
-_PAGE = Path(__file__).parents[1] / "docs" / "inputs.md"
+_PAGE = Path(__file__).parents[1] / "docs" / "consume" / "records.md"
 
-_ROW = re.compile(r"^\| (?!input )(?!---)(.+) \| (.+) \|$", re.MULTILINE)
+_TABLE = re.compile(r"^\| input \| outcome \|\n.*\n((?:\|.*\n)+)", re.MULTILINE)
+_ROW = re.compile(r"^\| (.+) \| (.+) \|$", re.MULTILINE)
 
 # Above `drawing.MAX_BYTES`, the limit of events here.
 _LARGE = "x" * 30_000
@@ -56,11 +57,11 @@ INPUTS: dict[str, list[Any]] = {
         *([1], 5, 1.5, True, None),
         *("[1]", "5", "true", "null"),
     ],
-    "text that is no JSON, or is cut off, or empty": [
+    "text that isn't JSON, is cut off or is empty": [
         *("no JSON", status()[:-1], "", "{", "'a'"),
         status().replace('"', "'"),
     ],
-    "bytes behind the object: a letter, a NUL, a second object": [
+    "bytes after the object: a letter, a NUL, a second object": [
         status() + tail for tail in ("x", "\x00", "{}", ",", status())
     ],
     "a byte order mark before the object": ["\ufeff" + status()],
@@ -70,7 +71,7 @@ INPUTS: dict[str, list[Any]] = {
     "64 levels of nesting, the object being the first": [_nested(64)],
     "more than 64 levels": [_nested(65), _nested(5000), _nested(9000)],
     # Its members.
-    "members that nobody knows, of any type": [
+    "unknown members, of any type": [
         _with(f'"x":{literal}') for literal in ("1", '"a"', "[{}]", "null", "1.50")
     ],
     "no `preview`, `result_url` or `progress`": [
@@ -83,25 +84,24 @@ INPUTS: dict[str, list[Any]] = {
         status(status="error", error_code="A"),
         status(status="error", error_code=None, error_message=None),
     ],
-    "a key that stands there twice, at any depth: the last one wins": [
+    "a key that appears twice, at any depth: the last one wins": [
         _with('"progress":"45.50"'),
         _with('"x":{"a":1,"a":2}'),
         _with('"x":[[{"a":1,"\\u0061":1}]]'),
     ],
-    "half of a surrogate pair, in a text or a key: it becomes U+FFFD": [
+    "half of a surrogate pair, in a string or a key: it becomes U+FFFD": [
         _with(r'"x":"\ud800"'),
         _with(r'"\udc00":1'),
         status(result_url="\ud800"),
     ],
     "a whole surrogate pair, written with escapes": [_with(r'"x":"\ud83d\ude00"')],
-    "control characters, written with escapes, in other texts than `request_id`": [
+    "escaped control characters in other strings than `request_id`": [
         status(result_url="\x00\x1f\x7f", error_code="\n")
     ],
     "a number that no double can hold, `1e999` or 400 digits: it becomes null": [
         _with(f'"x":{literal}') for literal in ("1e999", "-1E400", "1" * 400)
     ],
-    "a number with more digits than a double has, or next to nothing:"
-    " every digit stays": [
+    "a number with more digits than a double, or almost zero: every digit stays": [
         _with(f'"x":{literal}')
         for literal in (
             "12345678901234567890123",
@@ -117,7 +117,7 @@ INPUTS: dict[str, list[Any]] = {
     "`progress` as a decimal string, above 100 too": [
         status(progress=text) for text in ("0", "45.50", "250.00", "7", "1" * 32)
     ],
-    "`progress` as another text, below 0, or longer than 32 characters": [
+    "`progress` as another string, below 0, or longer than 32 characters": [
         status(progress=text)
         for text in ("", "abc", "1e2", "-1", ".5", "5.", " 5", -1, "1" * 33)
     ],
@@ -135,18 +135,18 @@ INPUTS: dict[str, list[Any]] = {
             for value in (None, "", 5, "x" * 257, "a\n", "\x00", "\x85")
         ),
     ],
-    "`status` that is none of the four, missing, or no string": [
+    "`status` that isn't one of the four, is missing or isn't a string": [
         _lacking("status"),
         *(status(status=value) for value in ("pending", "Done", "", None, 1, ["done"])),
     ],
     "`preview`, `result_url`, `error_code` or `error_message`"
-    " as neither text nor null": [
+    " as neither string nor null": [
         status(**{name: value})
         for name in ("preview", "result_url", "error_code", "error_message")
         for value in (5, True, *_CONTAINERS)
     ],
     # Sizes and previews.
-    'any text as `preview`, with `previews = "inline"`': [
+    'any string as `preview`, with `previews = "inline"`': [
         status(preview=text) for text in ("", "no image", "data:image/jpeg;base64,/9j/")
     ],
     "larger than `limits.event_bytes`, and not without its preview": [
@@ -157,18 +157,18 @@ INPUTS: dict[str, list[Any]] = {
         status(result_url=_LARGE),
         status(preview=_LARGE, result_url=_LARGE),
     ],
-    "larger than `limits.event_bytes`, and wrong in another way": [
+    "larger than `limits.event_bytes`, and invalid for another reason": [
         status(preview=_LARGE, status="pending")
     ],
 }
 
 
 def _rows() -> dict[str, str]:
-    return dict(_ROW.findall(_PAGE.read_text("utf-8")))
+    return dict(_ROW.findall("".join(_TABLE.findall(_PAGE.read_text("utf-8")))))
 
 
 def _outcome(record: Record) -> tuple[str, str | None]:
-    """Say what became of an event, in the page's words."""
+    """Return the outcome of an event, as the page names it."""
     headers = dict(record.extra)
     if record.topic == "jobs.dlq":
         return "dead letter", headers["bridge_reason"].decode()
@@ -177,7 +177,7 @@ def _outcome(record: Record) -> tuple[str, str | None]:
 
 
 def _flaw(payload: Any, became: str, word: str) -> str | None:
-    """Send an event; say what is wrong with its outcome, if anything is."""
+    """Send an event; return what is wrong with its outcome, if anything is."""
     [record] = outlet_for("inline").take(frame_of(payload, is_ascii=True))
     outcome, why = _outcome(record)
     if outcome != became or (word and why != word):
@@ -207,5 +207,7 @@ def test_each_input_has_the_outcome_that_its_row_says() -> None:
 
 def test_too_large_and_wrong_keeps_the_other_reason() -> None:
     """Its row names no word, since it may be any."""
-    [payload] = INPUTS["larger than `limits.event_bytes`, and wrong in another way"]
+    [payload] = INPUTS[
+        "larger than `limits.event_bytes`, and invalid for another reason"
+    ]
     assert _flaw(payload, "dead letter", "unknown_status") is None

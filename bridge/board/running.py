@@ -32,13 +32,10 @@ _log = structlog.get_logger("bridge.board")
 # Gets each run of records, and whether no record is left to read.
 Take: TypeAlias = Callable[[list[ConsumedRecord], bool], None]
 
-# Besides its events a browser fetches previews, on five more connections at most. They
-# are idle most of the time and are closed when other clients wait.
+# Besides its events a browser fetches previews, on five more connections at most, each
+# of which ends with its answer.
 _CONNECTIONS_PER_BROWSER: Final = 2
 _MORE_CONNECTIONS: Final = 50
-
-# A page fetches hundreds of previews: fewer handshakes.
-_MAX_REQUESTS: Final = 1_000
 
 _ANY_ADDRESS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - not bound
 
@@ -111,8 +108,7 @@ async def _serve(
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     limits = Limits(
-        max_connections=_CONNECTIONS_PER_BROWSER * max_browsers + _MORE_CONNECTIONS,
-        max_requests=_MAX_REQUESTS,
+        max_connections=_CONNECTIONS_PER_BROWSER * max_browsers + _MORE_CONNECTIONS
     )
     try:
         await serve(

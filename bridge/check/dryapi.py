@@ -31,7 +31,7 @@ from bridge.errors import (
     SessionError,
 )
 from bridge.gaps.limiter import Limits
-from bridge.gaps.status import Answer, Outcome, StatusClient
+from bridge.gaps.status import Answer, Outcome, ask
 from bridge.http.client import ApiClient, ApiError, Authorizer, date_of
 from bridge.http.streams import address_of
 from bridge.pusher.close_codes import Action, EndedError
@@ -230,14 +230,14 @@ def add_api(steps: Steps, settings: Settings, tls: _Tls) -> Step[str]:
     async def http(step: Step[str]) -> str:
         client = ApiClient(
             settings.api_url,
-            settings.all_accounts[0].api_token,
+            None,
             timeout_seconds=math.inf,
             tls=lambda: tls.value,
         )
         try:
-            response = await client.request("", max_bytes=_MAX_PAGE_BYTES, token=None)
+            response = await client.request("", max_bytes=_MAX_PAGE_BYTES)
         except ApiError as error:
-            raise ConnectError(f"the response isn't HTTP: {error}") from error
+            raise ConnectError(f"the response isn't HTTP: {error.reason}") from error
         step.detail = f"answers (HTTP {response.status})"
         return response.headers.get("date", "")
 
@@ -294,7 +294,7 @@ def add_status(
                 tls=lambda: tls.value,
             )
             # A job that doesn't exist: one call of a minute and of a day.
-            answer = await StatusClient(client).ask(str(uuid.uuid4()))
+            answer = await ask(client, str(uuid.uuid4()))
             _describe(answer, step)
 
 

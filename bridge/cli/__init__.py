@@ -68,7 +68,7 @@ file of --config: `bridge config` lists all of them. A secret is never a flag:
   bridge --topic jobs --bootstrap-servers kafka-1:9092,kafka-2:9092
 
 Exit codes: 0 clean shutdown, 1 other errors, 2 usage or settings, 3 dryAPI refuses,
-4 Kafka refuses or was never reached.
+4 Kafka refuses.
 """
 
 _record_option = click.option(

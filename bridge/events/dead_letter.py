@@ -38,7 +38,7 @@ DEFAULT_MAX_BYTES: Final = 1_000_000
 # Longer messages are cut: some brokers and tools limit the headers of a record.
 _MAX_MESSAGE_CHARACTERS: Final = 300
 
-# Of these the bytes are no JSON, or it isn't known whether they are.
+# Of these the bytes aren't JSON, or it isn't known whether they are.
 _UNREAD_REASONS: Final = frozenset(
     {
         DeadLetterReason.NOT_JSON,

@@ -49,7 +49,7 @@ ERROR_MESSAGE: Final = "__connect.errors.exception.message"
 BRIDGE_REPLAYED_FROM: Final = "bridge_replayed_from"
 BRIDGE_REPLAYED_CE_ID: Final = "bridge_replayed_ce_id"
 
-# The digest of the preview that stands on a topic of its own, as hex: in a job's record
+# The digest of the preview that is on a topic of its own, as hex: in a job's record
 # and in the preview's.
 BRIDGE_PREVIEW_SHA256: Final = "bridge_preview_sha256"
 

@@ -295,7 +295,7 @@ class Intake:
     def _preview(
         self, image: Image, key: bytes, digest: tuple[str, bytes], received_at_us: int
     ) -> Record:
-        """Make the record of a preview and count it; it is no job's status."""
+        """Make the record of a preview and count it; it isn't a job's status."""
         self.statistics.previews += 1
         envelope = self._preview_envelopes.get(image.content_type)
         if envelope is None:

@@ -75,10 +75,10 @@ Progress = Annotated[
 
 class JobStatusRecord(msgspec.Struct, frozen=True, gc=False):
     """
-    One status of one job, as dryAPI told it.
+    One status of one job, as dryAPI reported it.
 
-    What upstream did not say is null. Members beside these pass through as upstream
-    sent them. Keys are unique, text is valid Unicode, numbers fit a double.
+    What upstream did not send is null. Other members pass through as upstream sent
+    them. Keys are unique, text is valid Unicode, numbers fit a double.
     """
 
     request_id: RequestId
@@ -86,7 +86,7 @@ class JobStatusRecord(msgspec.Struct, frozen=True, gc=False):
         Status,
         Meta(
             description=(
-                "Where the job stands: `processing` (a worker has it), `in_progress`"
+                "The job's status: `processing` (a worker has it), `in_progress`"
                 " (many times), then `done` or `error`."
             ),
             examples=["in_progress"],
@@ -171,7 +171,7 @@ class Change(StrEnum):
     """`preview` became null: it is a record on the topic of previews."""
 
     PREVIEW_INVALID = "preview_invalid"
-    """`preview` became null: it is no image and became a dead letter of its own."""
+    """`preview` became null: it isn't an image and became a dead letter of its own."""
 
     PREVIEW_TOO_LARGE = "preview_too_large"
     """`preview` became null: with it the event, or its image, was too large."""

@@ -51,7 +51,7 @@ _ALWAYS_QUOTES: Final = 14
 
 _NULL: Final = msgspec.Raw(b"null")
 
-# Readers give up at different depths (.NET's at 64, Rust's serde at 128, Jackson at
+# Readers fail at different depths (.NET's at 64, Rust's serde at 128, Jackson at
 # 1000): what the strictest of them reads, all read. The event itself is level 1.
 _MAX_DEPTH: Final = 64
 _TOO_DEEP: Final = f"nested deeper than {_MAX_DEPTH} levels"
@@ -266,7 +266,7 @@ class _Reading:
         except json.JSONDecodeError as error:
             problem = f"malformed JSON at character {error.pos}"
         except _ConstantError as error:
-            problem = f"{error} is no JSON"
+            problem = f"{error} isn't JSON"
         except RecursionError:
             raise self._unread(DeadLetterReason.TOO_DEEP, _TOO_DEEP) from None
         # Outside of the handlers: the decoder's error holds the whole text, and

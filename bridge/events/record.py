@@ -73,9 +73,9 @@ class Record(msgspec.Struct, frozen=True, gc=False):
         value: The bytes for Kafka.
         received_at_us: When the bridge read it, microseconds since the epoch.
         envelope: What it shares with others.
-        extra: Headers of this record alone, by name.
+        extra: Headers of only this record, by name.
         importance: What goes first when there is no room.
-        status: The status of the job that `key` names; None if it is no job's.
+        status: The status of the job that `key` names; None if it isn't a job's.
         progress: The job's progress, a decimal string; None if the event has none.
     """
 

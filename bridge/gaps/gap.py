@@ -60,13 +60,6 @@ _LOSSES: Final = frozenset(
     {GapCause.OVERFLOW, GapCause.OUTBOX_FULL, GapCause.OUTBOX_DAMAGED}
 )
 
-_CAUSES_TEXT: Final = (
-    "Why: `first_start` (nothing is known of the time before), `stopped` and `crashed`"
-    " (of the bridge), `disconnected`, `deaf` (connected, but nothing came through),"
-    " `refused` (by dryAPI), `suspended` (the process stood still), `overflow` (memory"
-    " was full), `outbox_full` (disk and memory were), `outbox_damaged`."
-)
-
 _Moment = Annotated[datetime, Meta(tz=True)]
 _Time = Annotated[str, Meta(extra_json_schema=TIME_SCHEMA)]
 _Count = Annotated[int, Meta(ge=0)]
@@ -77,9 +70,8 @@ class GapRecord(msgspec.Struct, frozen=True):
     One interval in which events of one account may have been missed.
 
     A gap is written when it opens, with `until` null, again with the same `gap_id` when
-    it closes, and again when it is settled: when it is known what became of its jobs,
-    or that nobody can tell. What is learned later is written again. Members beside
-    these may be added.
+    it closes, and again when it is resolved: when the end of its jobs is known, or
+    can't be learned. What is learned later is written again. Members may be added.
     """
 
     gap_id: Annotated[
@@ -93,7 +85,7 @@ class GapRecord(msgspec.Struct, frozen=True):
     cause: Annotated[
         str,
         Meta(
-            description=_CAUSES_TEXT,
+            description="Why events may have been missed: a closed list.",
             examples=["outbox_full"],
             extra_json_schema={"enum": [cause.value for cause in GapCause]},
         ),
@@ -108,9 +100,8 @@ class GapRecord(msgspec.Struct, frozen=True):
         _Time | None,
         Meta(
             description=(
-                "What was sent before this moment had arrived: RFC 3339, UTC,"
-                " microseconds. Null where nothing is known of the time before. It may"
-                " turn out to be earlier: the last record of a gap counts."
+                "What was sent before this moment had arrived. Null if nothing is known"
+                " of the time before. A later record may name an earlier moment."
             ),
             examples=["2026-01-31T12:00:00.000000Z", None],
         ),
@@ -120,7 +111,7 @@ class GapRecord(msgspec.Struct, frozen=True):
         Meta(
             description=(
                 "What is sent from this moment on arrives, or lies in another gap. Null"
-                " while open."
+                " while the gap is open."
             ),
             examples=["2026-01-31T12:00:07.250000Z", None],
         ),
@@ -145,8 +136,8 @@ class GapRecord(msgspec.Struct, frozen=True):
         _Count | None,
         Meta(
             description=(
-                "How many jobs were known to be unfinished when the gap opened or,"
-                " where that was not known, when it closed; null where neither is."
+                "How many jobs were known to be unfinished when the gap opened, or when"
+                " it closed. Null if neither is known."
             ),
             examples=[3, None],
         ),
@@ -155,9 +146,8 @@ class GapRecord(msgspec.Struct, frozen=True):
         _Count | UnsetType,
         Meta(
             description=(
-                "Of how many jobs dryAPI's status endpoint told the end, which the gap"
-                " had swallowed. Jobs that went on are counted neither here nor below."
-                " Absent until the gap is settled."
+                "How many jobs ended in the gap and were recovered through the status"
+                " endpoint. Absent until the gap is resolved."
             ),
             examples=[2],
         ),
@@ -166,9 +156,8 @@ class GapRecord(msgspec.Struct, frozen=True):
         _Count | UnsetType,
         Meta(
             description=(
-                "Of how many jobs a webhook told it, with those that began and ended"
-                " within the gap: it may be more than were in flight. Absent until the"
-                " gap is settled."
+                "How many were recovered through a webhook. It includes jobs that"
+                " started in the gap. Absent until the gap is resolved."
             ),
             examples=[1],
         ),
@@ -177,9 +166,8 @@ class GapRecord(msgspec.Struct, frozen=True):
         _Count | UnsetType,
         Meta(
             description=(
-                "Of how many jobs that were in flight nobody can tell what became. It"
-                " falls when one is heard of after all: the last record of a gap"
-                " counts. Absent until the gap is settled."
+                "How many jobs in flight have an unknown end. A later record may have a"
+                " lower number. Absent until the gap is resolved."
             ),
             examples=[0],
         ),

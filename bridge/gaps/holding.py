@@ -52,7 +52,7 @@ class Holding:
         outbox: Holds them on disk.
         ledger: Has the gaps that a job's end heals.
         client_ids: The accounts by `ce_source`. Webhooks of others are released too.
-        hold_seconds: The grace period.
+        grace_period_seconds: The grace period.
         now_ns: The wall clock, nanoseconds since the epoch; read once.
 
     Attributes:
@@ -65,14 +65,14 @@ class Holding:
         ledger: Ledger,
         client_ids: Mapping[str, str],
         *,
-        hold_seconds: float,
+        grace_period_seconds: float,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.released = {"written": 0, "superseded": 0}
         self._outbox = outbox
         self._ledger = ledger
         self._client_ids = client_ids
-        self._hold_us = round(hold_seconds * _US_PER_SECOND)
+        self._grace_us = round(grace_period_seconds * _US_PER_SECOND)
         # The wall clock's time now, continued by trio's clock.
         self._offset_us = now_ns() // 1000 - self._trio_us()
         self._wake_us = 0
@@ -96,7 +96,7 @@ class Holding:
             OutboxError: It can't be written.
             CancelledError: The outbox is closed; of `concurrent.futures`.
         """
-        due_us = self._now_us() + (0 if record.status is None else self._hold_us)
+        due_us = self._now_us() + (0 if record.status is None else self._grace_us)
         delivery = Delivery(delivery_id, record, due_us, ended_us)
         try:
             return await answer_of(self._outbox.take(delivery))
@@ -111,9 +111,9 @@ class Holding:
         Release webhooks when they are due, also those of earlier processes.
 
         The clock of an earlier process may have been ahead. What couldn't be of this
-        process is released at the latest `hold_seconds` after the start.
+        process is released at the latest `grace_period_seconds` after the start.
         """
-        latest_us = self._now_us() + self._hold_us
+        latest_us = self._now_us() + self._grace_us
         while True:
             # What is taken from now on may be missing in what is read next.
             self._wake_us = self._now_us() + round(_SEARCH_SECONDS * _US_PER_SECOND)
@@ -123,7 +123,7 @@ class Holding:
                 due = []
                 for row in rows:
                     due_us = row.due_us
-                    if due_us > max(now_us, latest_us) + self._hold_us:
+                    if due_us > max(now_us, latest_us) + self._grace_us:
                         due_us = latest_us
                     if due_us <= now_us:
                         due.append(row)

@@ -62,10 +62,10 @@ class GapStatistics:
             "bridge_gap_seconds", "Total length of the gaps that closed.", "client_id"
         ),
     ]
-    settled: Annotated[
+    resolved: Annotated[
         dict[str, int],
         counter(
-            "bridge_gaps_settled",
+            "bridge_gaps_resolved",
             "Gaps whose jobs are all resolved or counted as unknown.",
             "client_id",
         ),
@@ -96,7 +96,7 @@ class GapStatistics:
         self.gaps = {(who, cause): 0 for who in accounts for cause in GapCause}
         self.open = dict.fromkeys(accounts, 0)
         self.seconds = dict.fromkeys(accounts, 0.0)
-        self.settled = dict.fromkeys(accounts, 0)
+        self.resolved = dict.fromkeys(accounts, 0)
         self.healed = {
             (who, origin): 0
             for who in accounts
@@ -422,7 +422,7 @@ class Ledger:
         before, closed.gap = closed.gap, gap
         client_id, unknown = gap.client_id, gap.unknown or 0
         is_new = gap.is_resolved and not before.is_resolved
-        self.statistics.settled[client_id] += is_new
+        self.statistics.resolved[client_id] += is_new
         self.statistics.unknown[client_id] += unknown - (before.unknown or 0)
         closed.is_remembered = not final
         self._write(gap, **{"closes" if final else "opens": gap.gap_id})

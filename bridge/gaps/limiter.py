@@ -2,8 +2,7 @@
 When the status endpoint may be called, within the limits of one API token.
 
 One call is in flight at a time, so each response says exactly how many calls the server
-has counted, those of the user's own programs among them. The caller passes the time:
-seconds of one monotonic clock.
+has counted, those of the user's own programs among them.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from bridge.metric import gauge
 from bridge.outbox.values import Spent
 
 
-__all__ = ["Limiter", "LimiterStatistics", "Limits", "Purpose", "read_limits"]
+__all__ = ["Limiter", "Limits", "Purpose", "read_limits"]
 
 _MINUTE_SECONDS: Final = 60.0
 _DAY_SECONDS: Final = 86_400.0
@@ -113,7 +112,7 @@ class Limiter:
     `begin` starts a call when `possible_at` allows it, and `end` ends it.
 
     Args:
-        now: This moment.
+        clock: The time: seconds of a monotonic clock that any thread may read.
         reserve_percent: How many percent of a minute's and a day's calls are left to
             the user's own programs.
         now_us: The wall clock, microseconds since the epoch: only for the age of
@@ -125,7 +124,7 @@ class Limiter:
 
     def __init__(  # noqa: PLR0913 - facts of their own, each given by name
         self,
-        now: float,
+        clock: Callable[[], float],
         *,
         reserve_percent: int,
         now_us: Callable[[], int],
@@ -133,6 +132,7 @@ class Limiter:
         on_spent: Callable[[Spent], None] = lambda _: None,
         jitter: random.Random | None = None,
     ) -> None:
+        self._clock = clock
         self._now_us = now_us
         self._on_spent = on_spent
         self._jitter = jitter or random.Random()
@@ -158,21 +158,43 @@ class Limiter:
             if age < _DAY_SECONDS:
                 # All of them may have been for stale jobs.
                 self._day_calls = self._day_stale = spent.calls
-                self._day_ends_at = now + _DAY_SECONDS - age
+                self._day_ends_at = clock() + _DAY_SECONDS - age
 
     @property
-    def is_backing_off(self) -> bool:
+    def is_backing_off(
+        self,
+    ) -> Annotated[
+        bool,
+        gauge(
+            "bridge_reconciliation_backing_off",
+            "Whether requests pause because the status endpoint fails (1) or not (0).",
+        ),
+    ]:
         """Whether the endpoint has failed, and hasn't responded since."""
         return self._failures > 0
 
-    def minute_left(self, now: float) -> int:
-        """Return how many calls may still be made in this minute; in any thread."""
+    @property
+    def remaining(
+        self,
+    ) -> Annotated[
+        dict[str, int | None],
+        gauge(
+            "bridge_reconciliation_remaining",
+            "Status requests that the bridge may still make; no day without a daily"
+            " limit.",
+            "window",
+        ),
+    ]:
+        """The calls that are left, None without a limit; in any thread."""
+        now = self._clock()
+        return {"minute": self._minute_left(now), "day": self._day_left(now)}
+
+    def _minute_left(self, now: float) -> int:
         used = sum(at + _MINUTE_SECONDS > now for at in tuple(self._ended))
         used += self._purpose is not None
         return max(0, self._usable(self._per_minute) - used)
 
-    def day_left(self, now: float) -> int | None:
-        """Return the same for this day, None without a limit; in any thread."""
+    def _day_left(self, now: float) -> int | None:
         is_same_day = now < self._day_ends_at
         if self._is_day_over and is_same_day:
             return 0
@@ -181,14 +203,14 @@ class Limiter:
         used = self._day_calls if is_same_day else 0
         return max(0, self._usable(self._per_day) - used)
 
-    def possible_at(self, purpose: Purpose, now: float) -> float | None:
+    def possible_at(self, purpose: Purpose) -> float | None:
         """
         Return from when a call may be made, or None if not on this day.
 
         Ask again at that moment: it may be later then. No call is in flight.
         """
-        share = self._usable(self._per_minute)
-        day_left, is_stale = self.day_left(now), purpose is Purpose.STALE
+        now, share = self._clock(), self._usable(self._per_minute)
+        day_left, is_stale = self._day_left(now), purpose is Purpose.STALE
         if is_stale:
             share //= _STALE_SHARE
             if self._per_day is not None and now < self._day_ends_at:
@@ -197,14 +219,15 @@ class Limiter:
         if not share or (day_left is not None and day_left <= 0):
             return None
         at = max(now, self._wait_until)
-        if not self.minute_left(now):
+        if not self._minute_left(now):
             at = max(at, self._ended[-self._usable(self._per_minute)] + _MINUTE_SECONDS)
         if is_stale and len(self._stale) >= share:
             at = max(at, self._stale[-share] + _MINUTE_SECONDS)
         return at
 
-    def begin(self, purpose: Purpose, now: float) -> None:
+    def begin(self, purpose: Purpose) -> None:
         """Start a call."""
+        now = self._clock()
         self._turn_day(now)
         self._purpose = purpose
         self._day_calls += 1
@@ -215,17 +238,17 @@ class Limiter:
             self._stale.append(now)
         self._report(now)
 
-    def end(self, limits: Limits, now: float, *, failed: bool = False) -> None:
+    def end(self, limits: Limits, *, failed: bool = False) -> None:
         """
         End the call in flight.
 
         Args:
             limits: Those of its response; none if there was no response.
-            now: This moment.
             failed: Whether the endpoint failed or refused the token: the next call has
                 to wait, and this one doesn't count unless the server says so, so that
                 an incident uses up neither minute nor day.
         """
+        now = self._clock()
         self._turn_day(now)
         purpose, self._purpose = self._purpose, None
         self._learn_limits(limits, failed=failed)
@@ -317,45 +340,6 @@ class Limiter:
         if not math.isinf(self._day_ends_at):
             age = now - (self._day_ends_at - _DAY_SECONDS)
         self._on_spent(Spent(self._now_us() - round(age * 1_000_000), calls))
-
-
-class LimiterStatistics(msgspec.Struct, frozen=True):
-    """What a limiter allows at this moment; may be read in any thread."""
-
-    limiter: Limiter
-    now: Callable[[], float]
-
-    @property
-    def remaining(
-        self,
-    ) -> Annotated[
-        dict[str, int | None],
-        gauge(
-            "bridge_reconciliation_remaining",
-            "Status requests that the bridge may still make; no day without a daily"
-            " limit.",
-            "window",
-        ),
-    ]:
-        """The calls that are left, None without a limit."""
-        now = self.now()
-        return {
-            "minute": self.limiter.minute_left(now),
-            "day": self.limiter.day_left(now),
-        }
-
-    @property
-    def is_backing_off(
-        self,
-    ) -> Annotated[
-        bool,
-        gauge(
-            "bridge_reconciliation_backing_off",
-            "Whether requests pause because the status endpoint fails (1) or not (0).",
-        ),
-    ]:
-        """Whether the endpoint has failed, and hasn't responded since."""
-        return self.limiter.is_backing_off
 
 
 def _used(limit: int | None, remaining: int | None) -> int | None:

@@ -39,10 +39,6 @@ _PATH: Final = "/webhooks/dryapi"
 # dryAPI waits for ten seconds, of which two are for the network. It would repeat a
 # webhook that is answered later.
 _ANSWER_SECONDS: Final = 8.0
-# Most bodies have some hundred bytes and arrive with the head. The rest of the time is
-# for the disk.
-_BODY_SECONDS: Final = 5.0
-
 # dryAPI's own first wait; it may not read this header.
 _RETRY_AFTER_SECONDS: Final = 60
 
@@ -204,7 +200,7 @@ class Receiver:
         signature = signature_of(request.scope["headers"])
         if isinstance(signature, Outcome):
             return signature
-        body = await self._body(request, started_at + _BODY_SECONDS)
+        body = await self._body(request)
         if isinstance(body, Outcome):
             return body
         now_us = self._now_ns() // 1000
@@ -230,20 +226,18 @@ class Receiver:
             self.statistics.events[client_id, webhook.event] += 1
         return outcome
 
-    async def _body(self, request: Request, deadline: float) -> bytes | Outcome:
+    async def _body(self, request: Request) -> bytes | Outcome:
         body = bytearray()
-        with trio.move_on_at(deadline):
-            try:
-                # trio requires that a generator is closed by the task that used it.
-                async with aclosing(request.stream()) as chunks:
-                    async for chunk in chunks:
-                        body += chunk
-                        if len(body) > self._max_body_bytes:
-                            return Outcome.TOO_LARGE
-            except ClientDisconnect:
-                return Outcome.BROKEN_OFF
-            return bytes(body)
-        return Outcome.TOO_SLOW
+        try:
+            # trio requires that a generator is closed by the task that used it.
+            async with aclosing(request.stream()) as chunks:
+                async for chunk in chunks:
+                    body += chunk
+                    if len(body) > self._max_body_bytes:
+                        return Outcome.TOO_LARGE
+        except ClientDisconnect:
+            return Outcome.BROKEN_OFF
+        return bytes(body)
 
     async def _keep(
         self, webhook: Webhook, recipient: Recipient, now_us: int, deadline: float

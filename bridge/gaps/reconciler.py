@@ -12,22 +12,21 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import CancelledError
 from enum import Enum, auto
 from heapq import heapify, heappop, heappush
 from itertools import accumulate
-from typing import Annotated, Final, NoReturn, Protocol
+from typing import Annotated, Final, NoReturn
 
 import msgspec
 import structlog
 import trio
 
-from bridge.errors import InvalidAnswerError
 from bridge.events.record import Origin, Record
 from bridge.gaps.ledger import ClosedGap, Ledger
 from bridge.gaps.limiter import Limiter, Purpose
-from bridge.gaps.status import Answer, Outcome, StatusAnswer, event_of, without_extras
+from bridge.gaps.status import Answer, Outcome, without_extras
 from bridge.metric import counter, gauge
 from bridge.outbox import Outbox
 from bridge.outbox.values import Healing, JobInFlight
@@ -112,13 +111,6 @@ class ReconciliationStatistics:
         self.waiting = {(who, purpose): 0 for who in accounts for purpose in Purpose}
 
 
-class StatusEndpoint(Protocol):
-    """The status endpoint: a `StatusClient`, or a test's."""
-
-    async def ask(self, request_id: str) -> Answer:
-        """Ask about one job once."""
-
-
 class _Fate(Enum):
     """What a response says of a job."""
 
@@ -180,7 +172,7 @@ class Reconciler:
         outbox: The jobs in flight; takes the records.
         statistics: Is updated.
         limiter: When calls may be made; None if the endpoint isn't to be asked.
-        endpoint: Is asked; None likewise.
+        ask: Asks about a job, as `status.ask`; None likewise.
         max_event_bytes: Larger events lose the members that only pass through.
         keep_jobs_seconds: When the outbox forgets a job without events.
         now_us: The wall clock, microseconds since the epoch.
@@ -195,7 +187,7 @@ class Reconciler:
         outbox: Outbox,
         statistics: ReconciliationStatistics,
         limiter: Limiter | None,
-        endpoint: StatusEndpoint | None,
+        ask: Callable[[str], Awaitable[Answer]] | None,
         max_event_bytes: int,
         keep_jobs_seconds: float,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
@@ -205,7 +197,7 @@ class Reconciler:
         self._outbox = outbox
         self._statistics = statistics
         self._limiter = limiter
-        self._endpoint = endpoint
+        self._ask_endpoint = ask
         self._max_event_bytes = max_event_bytes
         self._now_us = now_us
         self._listen_seconds = (
@@ -394,7 +386,7 @@ class Reconciler:
         if self._limiter is None:
             return None
         now = trio.current_time()
-        at = self._limiter.possible_at(purpose, now)
+        at = self._limiter.possible_at(purpose)
         if at is not None:
             self._exhausted.discard(purpose)
         elif purpose not in self._exhausted:
@@ -441,22 +433,19 @@ class Reconciler:
     async def _ask(self, purpose: Purpose, account: Account, job: JobInFlight) -> None:
         """Ask about the first job of the plan, and note the result."""
         assert self._limiter is not None
-        assert self._endpoint is not None
-        self._limiter.begin(purpose, trio.current_time())
+        assert self._ask_endpoint is not None
+        self._limiter.begin(purpose)
         # An answer knows nothing of a gap that closes after the question.
         asked_us = max(self._now_us(), account.until_us)
-        answer, reported = _decoded(
-            job.request_id, await self._endpoint.ask(job.request_id)
-        )
-        now = trio.current_time()
+        answer = await self._ask_endpoint(job.request_id)
         failed = answer.outcome in {Outcome.FAILED, Outcome.REFUSED}
-        self._limiter.end(answer.limits, now, failed=failed)
+        self._limiter.end(answer.limits, failed=failed)
         self._statistics.requests[account.client_id, answer.outcome] += 1
         self._note_endpoint(account.client_id, answer)
         self._pop()
         fate = _Fate.UNANSWERED
-        if reported is not None:
-            fate = await self._apply(account, job, reported)
+        if answer.outcome is Outcome.ANSWERED:
+            fate = await self._apply(account, job, answer)
         elif answer.outcome is Outcome.NOT_FOUND:
             fate = _Fate.UNKNOWN
         # A limit says nothing of the job: it keeps its place.
@@ -493,14 +482,11 @@ class Reconciler:
         if purpose is Purpose.GAP and fate in {_Fate.UNKNOWN, _Fate.UNANSWERED}:
             self._statistics.unknown[account.client_id] += 1
 
-    async def _apply(
-        self, account: Account, job: JobInFlight, reported: StatusAnswer
-    ) -> _Fate:
+    async def _apply(self, account: Account, job: JobInFlight, answer: Answer) -> _Fate:
         """Write what dryAPI reports, if it is news."""
-        step = _STEPS.get(reported.status, _END)
-        if reported.event is None or step <= _STEPS.get(job.status, 0):
+        event, step = answer.event, _STEPS.get(answer.job_status, _END)
+        if event is None or step <= _STEPS.get(job.status, 0):
             return _Fate.RUNS
-        event = reported.event
         if len(event) > self._max_event_bytes:
             event = without_extras(event)
         record = account.make(event, self._now_us())
@@ -551,14 +537,3 @@ class Reconciler:
             self._failures += 1
             if self._failures == _UNAVAILABLE_AFTER:
                 _log.warning("reconciliation.unavailable", reason=answer.reason)
-
-
-def _decoded(request_id: str, answer: Answer) -> tuple[Answer, StatusAnswer | None]:
-    """Decode an answer; one that is invalid is a failure."""
-    if answer.outcome is not Outcome.ANSWERED:
-        return answer, None
-    try:
-        return answer, event_of(request_id, answer.body)
-    except InvalidAnswerError as error:
-        replace = msgspec.structs.replace
-        return replace(answer, outcome=Outcome.FAILED, reason=str(error)), None

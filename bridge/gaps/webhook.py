@@ -22,7 +22,17 @@ from bridge.events.job_status import STATUSES
 from bridge.settings import Secret
 
 
-__all__ = ["Event", "Outcome", "Signature", "Webhook", "read", "signature_of"]
+__all__ = [
+    "MEMBERS",
+    "TEXT",
+    "Event",
+    "Outcome",
+    "Signature",
+    "Webhook",
+    "decoded",
+    "read",
+    "signature_of",
+]
 
 _T = TypeVar("_T")
 
@@ -69,8 +79,8 @@ class Outcome(StrEnum):
     """It could not be written in time: dryAPI repeats it."""
 
     TOO_LARGE = "too_large", 413
-    TOO_SLOW = "too_slow", 408
     BROKEN_OFF = "broken_off", 400
+    """Its sender hung up, or took so long that the port ended the request."""
 
     # The signature and the timestamp: one is missing, is repeated (also with the other
     # prefix), or can't be read.
@@ -171,8 +181,8 @@ def signature_of(headers: Iterable[tuple[bytes, bytes]]) -> Signature | Outcome:
 _Members: TypeAlias = dict[str, Raw]
 
 # Values stay raw, so that no digit of a number is lost.
-_MEMBERS: Final = msgspec.json.Decoder(_Members)
-_TEXT: Final = msgspec.json.Decoder(str)
+MEMBERS: Final = msgspec.json.Decoder(_Members)
+TEXT: Final = msgspec.json.Decoder(str)
 _TIME: Final = msgspec.json.Decoder(datetime)
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -249,25 +259,25 @@ def read(body: bytes) -> Webhook:
     Args:
         body: The raw body.
     """
-    members = _decoded(_MEMBERS, body) or {}
-    delivery_id = _decoded(_TEXT, members.get("delivery_id")) or ""
+    members = decoded(MEMBERS, body) or {}
+    delivery_id = decoded(TEXT, members.get("delivery_id")) or ""
     if not 0 < len(delivery_id) <= _MAX_ID_LENGTH or not delivery_id.isprintable():
         delivery_id = "sha256:" + hashlib.sha256(body).hexdigest()
-    name = _decoded(_TEXT, members.get("event"))
+    name = decoded(TEXT, members.get("event"))
     if name == Event.VALIDATION:
         return Webhook(Event.VALIDATION, delivery_id, name=name)
     if name is not None and name not in _JOBS:
         return Webhook(Event.OTHER, delivery_id, name=name)
     unreadable = Webhook(Event.UNREADABLE, delivery_id, body, name=name)
-    data = _decoded(_MEMBERS, members.get("data"))
-    if name is None or data is None or not _decoded(_TEXT, data.get("job_request_id")):
+    data = decoded(MEMBERS, members.get("data"))
+    if name is None or data is None or not decoded(TEXT, data.get("job_request_id")):
         return unreadable
     event, status, ended_at = _JOBS[name]
-    given = _decoded(_TEXT, data.get("status"))
+    given = decoded(TEXT, data.get("status"))
     if given in STATUSES and given != status:
         return unreadable
     value = _socket_event(data, status)
-    ended = None if ended_at is None else _decoded(_TIME, data.get(ended_at))
+    ended = None if ended_at is None else decoded(_TIME, data.get(ended_at))
     if ended is None or ended.tzinfo is None:
         return Webhook(event, delivery_id, value, name=name)
     ended_us = (ended - _EPOCH) // timedelta(microseconds=1)
@@ -287,7 +297,7 @@ def _socket_event(data: _Members, status: str) -> bytes:
     return msgspec.json.encode(event)
 
 
-def _decoded(decoder: msgspec.json.Decoder[_T], value: bytes | Raw | None) -> _T | None:
+def decoded(decoder: msgspec.json.Decoder[_T], value: bytes | Raw | None) -> _T | None:
     """Decode a value; None if it is missing, or isn't what the decoder expects."""
     try:
         # The decoder doesn't check the UTF-8 of values that it leaves raw.

@@ -1,19 +1,18 @@
 """
 HTTP/1.1 client of dryAPI: channel authorization, and requests for the status endpoint.
 
-No redirects, no proxies, no compression. Each response is limited: its head with all
-informational responses before it, its body, and the number of the body's chunks. No
-error repeats any part of a body: it may hold a signature.
+No redirects, no proxies, no compression, one request per connection. Each response is
+limited: its head with all informational responses before it, its body, and the number
+of the body's chunks. No error repeats any part of a body: it may hold a signature.
 """
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from types import TracebackType
-from typing import Final, Self, TypeAlias
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 import h11
@@ -31,7 +30,6 @@ __all__ = [
     "ApiClient",
     "ApiError",
     "Authorizer",
-    "Request",
     "Response",
     "TokenError",
     "date_of",
@@ -48,29 +46,24 @@ _READ_BYTES: Final = 4096
 # On average. Parsing a chunk takes some 10 us however small it is.
 _MIN_CHUNK_BYTES: Final = 256
 
-# An idle connection is reused within this time: servers close theirs later.
-_IDLE_SECONDS: Final = 5.0
-
 _REDIRECTS: Final = {301, 302, 303, 307, 308}
 
 
 class ApiError(Exception):
-    """There is no response: `str()` says why, without the address's password."""
+    """
+    There is no response: `str()` says whose and why, without the address's password.
+
+    Attributes:
+        reason: Why.
+    """
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"can't ask {place}: {reason}")
+        self.reason = reason
 
 
 class TokenError(ApiError):
     """The token can't be sent."""
-
-
-class Request(msgspec.Struct, frozen=True):
-    """A request to one of dryAPI's endpoints, with all headers but `Host`."""
-
-    method: str
-    host: str
-    target: str
-    headers: Mapping[str, str]
-    body: bytes
-    max_bytes: int
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -78,11 +71,13 @@ class Response(msgspec.Struct, frozen=True):
     A response.
 
     Attributes:
+        place: The endpoint's address for messages: without user and password.
         status: Its HTTP status.
         headers: By names in lower case.
         body: Its body as it was sent; None if it is too large, or in too many chunks.
     """
 
+    place: str
     status: int
     headers: Mapping[str, str]
     body: bytes | None
@@ -99,23 +94,15 @@ class Response(msgspec.Struct, frozen=True):
         return "".join(c for c in kind if c.isprintable())
 
 
-Transport: TypeAlias = Callable[[Request], Awaitable[Response]]
-"""Sends a request and receives the response; tests replace it."""
-
-
 class ApiClient:
     """
-    Requests to dryAPI with a bearer token.
-
-    Within `async with` a connection is kept for the next request; otherwise each
-    request opens its own.
+    Requests to dryAPI.
 
     Args:
         api_url: dryAPI's base URL.
-        token: The API token, read again for each request.
+        token: The API token, read again for each request; None for requests without.
         timeout_seconds: The longest time of one request.
         tls: Returns the TLS context for a request; the system's certificates if None.
-        transport: Replaces the network, for tests.
 
     Raises:
         ConfigError: `api_url` isn't an HTTP address.
@@ -124,11 +111,10 @@ class ApiClient:
     def __init__(
         self,
         api_url: str,
-        token: Secret,
+        token: Secret | None,
         *,
         timeout_seconds: float,
         tls: Callable[[], ssl.SSLContext] | None = None,
-        transport: Transport | None = None,
     ) -> None:
         wrong = "api_url (BRIDGE_API_URL) must be an http:// or https:// URL"
         try:
@@ -140,56 +126,42 @@ class ApiClient:
             raise ConfigError(wrong) from error
         if self._url.scheme not in {"http", "https"} or not self._url.hostname:
             raise ConfigError(wrong)
-        self.token = token
-        self.timeout_seconds = timeout_seconds
+        self._token = token
+        self._timeout_seconds = timeout_seconds
         self._tls = tls or client_tls(None).current
-        self._transport = transport or self._exchange
-        self._kept: _Connection | None = None
-        self._keeps = False
-
-    async def __aenter__(self) -> Self:
-        self._keeps = True
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._keeps = False
-        if self._kept is not None:
-            await trio.aclose_forcefully(self._kept.stream)
-
-    def place(self, path: str) -> str:
-        """Give an endpoint's address for messages: without user and password."""
-        return f"{self._url.scheme}://{self._host}{self._url.path}/{path}"
 
     async def request(
-        self, path: str, *, max_bytes: int, token: str | None, content: object = None
+        self, path: str, *, max_bytes: int, content: object = None
     ) -> Response:
         """
         GET from an endpoint, or POST a JSON content to it.
 
+        If the token is refused and was replaced in the meantime, it is sent again.
+
         Args:
             path: The endpoint's path below the base URL.
             max_bytes: The largest body of its response.
-            token: The token; None for a request without one.
             content: What is posted.
 
         Raises:
-            ApiError: The token doesn't fit a header, or there is no response.
-            trio.TooSlowError: It took too long.
+            ApiError: The token doesn't fit a header, or there is no response in time.
         """
-        # An error of the library would repeat the token.
-        if token is not None and not (
-            token.isascii() and token.isprintable() and token == token.strip()
-        ):
-            raise TokenError(
-                "the API token (BRIDGE_API_TOKEN, or the account's api_token_file) has"
-                " characters that no HTTP header can carry"
-            )
+        if self._token is None:
+            return await self._request(path, None, content, max_bytes)
+        token = self._token.reveal()
+        response = await self._request(path, token, content, max_bytes)
+        renewed = self._token.reveal()
+        if response.status == 401 and renewed != token:
+            response = await self._request(path, renewed, content, max_bytes)
+        return response
+
+    async def _request(
+        self, path: str, token: str | None, content: object, max_bytes: int
+    ) -> Response:
+        place = f"{self._url.scheme}://{self._host}{self._url.path}/{path}"
         headers = {
+            "Host": self._host,
+            "Connection": "close",
             # Without it Laravel answers with a redirect to a login page.
             "Accept": "application/json",
             # A compressed body could be far larger than what is counted.
@@ -197,123 +169,72 @@ class ApiClient:
             "User-Agent": f"dryapi-kafka-bridge/{__version__}",
         }
         if token is not None:
+            # An error of the library would repeat the token.
+            if not (token.isascii() and token.isprintable() and token == token.strip()):
+                raise TokenError(
+                    place,
+                    "the API token (BRIDGE_API_TOKEN, or the account's api_token_file)"
+                    " has characters that no HTTP header can carry",
+                )
             headers["Authorization"] = f"Bearer {token}"
-        body = b""
+        body = b"" if content is None else msgspec.json.encode(content)
         if content is not None:
-            body = msgspec.json.encode(content)
             headers["Content-Type"] = "application/json"
             headers["Content-Length"] = str(len(body))
-        request = Request(
-            "GET" if content is None else "POST",
-            self._host,
-            quote(f"{self._url.path}/{path}", safe="/%:@!$&'()*+,;=~"),
-            headers,
-            body,
-            max_bytes,
+        request = h11.Request(
+            method="GET" if content is None else "POST",
+            target=quote(f"{self._url.path}/{path}", safe="/%:@!$&'()*+,;=~"),
+            headers=list(headers.items()),
         )
-        with trio.fail_after(self.timeout_seconds):
-            return await self._transport(request)
-
-    async def _exchange(self, request: Request) -> Response:
-        tls = self._tls()
-        kept, self._kept = self._kept, None
-        if kept is not None and kept.is_fresh and kept.tls is tls:
-            try:
-                return await self._exchange_on(kept, request)
-            except ApiError:
-                # The server may have closed it meanwhile, and has answered nothing.
-                if kept.has_received:
-                    raise
-        elif kept is not None:
-            await trio.aclose_forcefully(kept.stream)
         try:
-            stream = await open_stream(self._url, tls)
+            with trio.fail_after(self._timeout_seconds):
+                events = (request, h11.Data(data=body), h11.EndOfMessage())
+                head, received = await self._exchange(events, max_bytes)
+        except trio.TooSlowError as error:
+            reason = f"no answer within {self._timeout_seconds:g} s"
+            raise ApiError(place, reason) from error
         except ConnectError as error:
-            raise ApiError(str(error)) from error
-        return await self._exchange_on(_Connection(stream, tls), request)
-
-    async def _exchange_on(self, connection: _Connection, request: Request) -> Response:
-        try:
-            response = await connection.exchange(request)
-            is_current = self._keeps and connection.tls is self._tls()
-            if is_current and self._kept is None and connection.is_fresh:
-                self._kept = connection
+            raise ApiError(place, str(error)) from error
         except (trio.BrokenResourceError, h11.RemoteProtocolError) as error:
-            raise ApiError(str(error) or "it closed the connection") from error
-        finally:
-            if self._kept is not connection:
-                await trio.aclose_forcefully(connection.stream)
-        return response
+            reason = str(error) or "it closed the connection"
+            raise ApiError(place, reason) from error
+        names: dict[str, str] = {}
+        for raw_name, value in head.headers:
+            name, text = raw_name.decode(), value.decode("latin-1")
+            names[name] = f"{names[name]}, {text}" if name in names else text
+        return Response(place, head.status_code, names, received)
 
-
-class _Connection:
-    """One connection to dryAPI, with one request at a time."""
-
-    def __init__(self, stream: trio.abc.Stream, tls: ssl.SSLContext) -> None:
-        self.stream = stream
-        self.tls = tls
-        self.has_received = False
-        self._used_at = 0.0
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=2**20)
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether another request may follow."""
-        is_done = self._http.our_state is self._http.their_state is h11.DONE
-        return is_done and trio.current_time() < self._used_at + _IDLE_SECONDS
-
-    async def exchange(self, request: Request) -> Response:
-        """Send a request and receive its response."""
-        http = self._http
-        if http.our_state is h11.DONE:
-            http.start_next_cycle()
-        self.has_received = False
-        headers = [("Host", request.host), *request.headers.items()]
-        head = h11.Request(
-            method=request.method, target=request.target, headers=headers
-        )
-        sent = http.send(head) or b""
-        sent += http.send(h11.Data(data=request.body)) or b""
-        sent += http.send(h11.EndOfMessage()) or b""
-        await self.stream.send_all(sent)
-        left = _MAX_HEAD_BYTES
-        while not isinstance(event := http.next_event(), h11.Response):
-            if event is h11.NEED_DATA:
-                if left <= 0:
+    async def _exchange(
+        self, request: Iterable[h11.Event], max_bytes: int
+    ) -> tuple[h11.Response, bytes | None]:
+        """Send a request, and receive the response's head and body."""
+        http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_HEAD_BYTES)
+        head: h11.Response | None = None
+        body, chunks, left = bytearray(), 0, _MAX_HEAD_BYTES
+        async with await open_stream(self._url, self._tls()) as stream:
+            await stream.send_all(b"".join(http.send(part) or b"" for part in request))
+            while not isinstance(event := http.next_event(), h11.EndOfMessage):
+                if event is h11.NEED_DATA:
+                    data = await stream.receive_some(_READ_BYTES)
+                    http.receive_data(bytes(data))
+                    left -= len(data)
+                    if head is None and not data:
+                        raise h11.RemoteProtocolError("it closed the connection")
+                elif isinstance(event, h11.Response):
+                    head = event
+                elif isinstance(event, h11.Data):
+                    body += event.data
+                    chunks += 1
+                    if len(body) > max_bytes or chunks > max_bytes // _MIN_CHUNK_BYTES:
+                        break
+                if head is None and left < 0:
                     raise h11.RemoteProtocolError(
                         f"the server sent {_MAX_HEAD_BYTES} bytes of headers or"
                         " informational (1xx) responses and no response"
                     )
-                if not (size := await self._receive(min(left, _READ_BYTES))):
-                    raise h11.RemoteProtocolError("it closed the connection")
-                left -= size
-        names: dict[str, str] = {}
-        for raw_name, value in event.headers:
-            name, text = raw_name.decode(), value.decode("latin-1")
-            names[name] = f"{names[name]}, {text}" if name in names else text
-        body = await self._body(request.max_bytes)
-        self._used_at = trio.current_time()
-        return Response(event.status_code, names, body)
-
-    async def _body(self, max_bytes: int) -> bytes | None:
-        body, chunks = bytearray(), 0
-        while True:
-            event = self._http.next_event()
-            if isinstance(event, h11.EndOfMessage):
-                return bytes(body)
-            if event is h11.NEED_DATA:
-                await self._receive(_READ_BYTES)
-            elif isinstance(event, h11.Data):
-                body += event.data
-                chunks += 1
-                if len(body) > max_bytes or chunks > max_bytes // _MIN_CHUNK_BYTES:
-                    return None
-
-    async def _receive(self, max_bytes: int) -> int:
-        data = await self.stream.receive_some(max_bytes)
-        self.has_received |= bool(data)
-        self._http.receive_data(bytes(data))
-        return len(data)
+        assert head is not None, "h11 gives a body and its end after the head"
+        is_whole = isinstance(event, h11.EndOfMessage)
+        return head, bytes(body) if is_whole else None
 
 
 # -- Channel authorization -----------------------------------------------------
@@ -324,7 +245,6 @@ _MAX_AUTH_BYTES: Final = 64 * 1024
 # Longer than any wait of the session's own; a longer Retry-After is cut to it.
 _MAX_RETRY_AFTER_SECONDS: Final = 300.0
 
-_APP_KEY: Final = "pusher.app_key (BRIDGE_PUSHER_APP_KEY)"
 _REFUSALS: Final = {
     401: (
         "dryAPI refused the API token (HTTP 401)",
@@ -353,11 +273,8 @@ class Authorizer:
         app_key: The key that the signature must be for.
     """
 
-    _PATH: Final = "broadcasting/auth"
-
     def __init__(self, client: ApiClient, *, app_key: str) -> None:
         self._client = client
-        self._place = client.place(self._PATH)
         self._app_key = app_key
 
     async def authorize(self, socket_id: str, channel: str) -> str:
@@ -374,39 +291,21 @@ class Authorizer:
         Raises:
             AuthorizationError: There is none; `terminal` says whether to ask again.
         """
-        request = {"socket_id": socket_id, "channel_name": channel}
-        token = self._client.token.reveal()
-        try:
-            return await self._request(token, request)
-        except AuthorizationError as error:
-            # The token may have been replaced in the meantime.
-            renewed = self._client.token.reveal()
-            if error.status != 401 or renewed == token:
-                raise
-        return await self._request(renewed, request)
-
-    async def _request(self, token: str, request: dict[str, str]) -> str:
         try:
             response = await self._client.request(
-                self._PATH, max_bytes=_MAX_AUTH_BYTES, token=token, content=request
+                "broadcasting/auth",
+                max_bytes=_MAX_AUTH_BYTES,
+                content={"socket_id": socket_id, "channel_name": channel},
             )
-        except trio.TooSlowError as error:
-            seconds = self._client.timeout_seconds
-            raise AuthorizationError(
-                f"{self._place} gave no answer within {seconds:g} s"
-            ) from error
-        except TokenError as error:
-            raise AuthorizationError(str(error), terminal=True) from error
         except ApiError as error:
-            raise AuthorizationError(f"can't ask {self._place}: {error}") from error
-        return self._signature(response)
-
-    def _signature(self, response: Response) -> str:
+            is_final = isinstance(error, TokenError)
+            raise AuthorizationError(str(error), terminal=is_final) from error
         status = response.status
         if status in _REFUSALS:
             message, hint = _REFUSALS[status]
             raise AuthorizationError(message, hint=hint, status=status, terminal=True)
-        auth, problem = "", ""
+        auth, problem = "", "is signed for another app than pusher.app_key"
+        problem += " (BRIDGE_PUSHER_APP_KEY) names"
         if response.is_redirect:
             problem = "is a redirect, which is not followed"
         elif status != 200:
@@ -423,11 +322,10 @@ class Authorizer:
         key, _, signature = auth.partition(":")
         if key == self._app_key and signature:
             return auth
-        problem = problem or f"is signed for another app than {_APP_KEY} names"
         after = response.headers.get("retry-after", "")
         wait = retry_after_seconds(after, datetime.now(UTC))
         raise AuthorizationError(
-            f"the answer of {self._place} (HTTP {status}, {response.content_type})"
+            f"the answer of {response.place} (HTTP {status}, {response.content_type})"
             f" {problem}",
             status=status,
             retry_after_seconds=wait and min(wait, _MAX_RETRY_AFTER_SECONDS),

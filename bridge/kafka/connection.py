@@ -34,7 +34,7 @@ __all__ = [
     "unreachable",
 ]
 
-# What a broker may send at once, and of one partition; a larger batch comes alone.
+# What a broker may send at once, and of one partition; a larger batch comes by itself.
 FETCH_BYTES = 8 * 1024 * 1024
 PARTITION_BYTES = 2 * 1024 * 1024
 # Longer than a full fetch takes over 5 Mbit/s; a hung broker is left after it.

@@ -67,7 +67,7 @@ class HeaderWriter:
             (names.CONTENT_TYPE, envelope.content_type.encode()),
         ]
         # With a prefix it is what the envelope says no more, and there is no other
-        # name for it: whoever goes by the content type must not parse it.
+        # name for it: a reader that trusts the content type must not parse it.
         framed = [*plain[:-1], (names.CONTENT_TYPE, names.BYTES_CONTENT.encode())]
         shared = self._shared[id(envelope)] = plain, framed, envelope
         return shared

@@ -66,7 +66,7 @@ _REPLICATION_LOOK_SECONDS = 0.2
 async def translated(
     settings: KafkaSettings, topics: Sequence[str], *, resumes: bool = False
 ) -> AsyncIterator[None]:
-    """Turn aiokafka's errors into what tells what to do, or that the bridge resumes."""
+    """Turn aiokafka's errors into what says what to do, or that the bridge resumes."""
     try:
         yield
     except (errors.KafkaConnectionError, errors.NodeNotReadyError) as error:
@@ -143,11 +143,6 @@ class Log:
             for number in led
         }
 
-    async def look_again(self) -> None:
-        """Ask again who leads partitions."""
-        async with asyncio.timeout(self._patience_seconds):
-            await self.client.force_metadata_update()
-
     async def ask(
         self, numbers: Iterable[int], moment: int, **choices: Any
     ) -> dict[int, int]:
@@ -161,8 +156,8 @@ class Log:
 
     async def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:
         """Ask the leaders of partitions where their logs begin and end."""
-        # As a reader of committed records, one would be told the last stable offset,
-        # which a transaction of somebody else can hold before ours.
+        # As a reader of committed records, one would get the last stable offset,
+        # which another writer's transaction can hold before ours.
         ends = await self.ask(numbers, LATEST)
         begins = await self.ask(numbers, EARLIEST)
         return {number: Bounds(begins[number], ends[number]) for number in numbers}
@@ -213,7 +208,7 @@ class Log:
         Read partitions, each in order, up to the ends that they had.
 
         With `aborted`, records count of aborted and open transactions. `trimmed` is
-        told of a partition whose records were deleted meanwhile and where its log
+        notified of a partition whose records were deleted meanwhile and where its log
         begins now; without it that is an error, as a log is that has become shorter.
         """
         left = {
@@ -275,7 +270,7 @@ class Log:
                 raise KafkaError(
                     f"{self._topic}, partition {lane.partition}: the log has become "
                     f"shorter than offset {position} while it was read; it lost "
-                    "records, or the topic was made anew. Run it again."
+                    "records, or the topic was recreated. Run it again."
                 )
             log.warning("scan.jumped", partition=lane.partition, to=begin)
             trimmed(lane.partition, begin)
@@ -294,8 +289,8 @@ class Log:
             stable = consumer.last_stable_offset(lane)
             if stable is not None and 0 <= stable <= position:
                 raise KafkaUnreachableError(
-                    f"somebody's open transaction holds {lane.topic} partition"
-                    f" {lane.partition} at offset {stable}: what stands behind it can't"
+                    f"another writer's open transaction holds {lane.topic} partition"
+                    f" {lane.partition} at offset {stable}: what is behind it can't"
                     " be judged before it ends, at the latest when its timeout is over;"
                     " the bridge resumes then. One that stays for longer hangs:"
                     " kafka-transactions.sh finds it (find-hanging) and ends it (abort)"

@@ -50,7 +50,7 @@ class ClosingLoop(asyncio.SelectorEventLoop):
         Close whatever is still open.
 
         aiokafka 0.14 forgets a connection that is being made while its client
-        is stopped, or whose first answer nobody waits for any more.
+        is stopped, or whose first answer is no longer awaited.
         """
         for transport in list(self._connected):
             transport.abort()
@@ -72,7 +72,7 @@ async def in_daemon_thread(work: Callable[[], _T]) -> _T:
             take = partial(done.set_result, work())
         except Exception as error:  # noqa: BLE001 - raised again in the loop
             take = partial(done.set_exception, error)
-        # RuntimeError: the loop has ended, nobody waits any more.
+        # RuntimeError: the loop has ended, nothing waits any more.
         with suppress(RuntimeError):
             loop.call_soon_threadsafe(settle, take)
 
@@ -81,7 +81,7 @@ async def in_daemon_thread(work: Callable[[], _T]) -> _T:
 
 
 async def run_in_thread(work: Callable[[], Awaitable[_T]]) -> _T:
-    """Do asyncio's work in a thread of its own; a cancelled caller leaves it alone."""
+    """Do asyncio's work in a thread of its own; a cancelled caller doesn't stop it."""
     return await trio.to_thread.run_sync(run, work, abandon_on_cancel=True)
 
 
@@ -199,7 +199,7 @@ class LoopThread(Generic[_T]):
             self._task.cancel()
 
     def _in_trio(self, callback: Callable[..., object], *arguments: object) -> None:
-        # Nobody is left when the trio program is over.
+        # Nothing waits when the trio program is over.
         with suppress(trio.RunFinishedError):
             self._token.run_sync_soon(callback, *arguments)
 

@@ -1,11 +1,11 @@
 """
 Why Kafka can't be reached or used: an error that names the setting and what to do.
 
-aiokafka tells the cause to its log alone, or tries again in silence. So each address is
+aiokafka only logs the cause, or tries again in silence. So each address is
 knocked at, as the settings say, and those too that the brokers send their clients on
 to. A broker that refuses says so, in SASL's or in TLS's words. One that is spoken to in
 the wrong way only ends the connection: whether it is that is found out by speaking to
-it in the other way, without showing it any secret.
+it with the other one, without showing it any secret.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ async def diagnose(
 
 
 def places_of(settings: KafkaSettings) -> list[_Address]:
-    """Give the addresses to begin with, each once."""
+    """Give the bootstrap addresses, each once."""
     hosts = collect_hosts(settings.bootstrap_servers, randomize=False)
     return list(dict.fromkeys((host, port) for host, port, _ in hosts))
 
@@ -202,7 +202,7 @@ async def _brokers(place: _Place) -> frozenset[_Address]:
     try:
         if provider is not None:
             await _show_token(connection, place.settings, provider)
-        # A listener that wants SASL lets anybody connect, and ends it only here.
+        # A listener that wants SASL lets every client connect, and ends it only here.
         answer = await connection.send(MetadataRequest([]))
     finally:
         connection.close()
@@ -366,7 +366,7 @@ def _of_tls(place: _Place, error: ssl.SSLError) -> KafkaRefusedError | None:
     return None
 
 
-# -- What it does where it is spoken to in another way ---------------------------
+# -- What it does where it is spoken to with another protocol ------------------------
 
 
 async def _other_way(place: _Place) -> KafkaRefusedError | None:
@@ -413,7 +413,7 @@ async def _speaks_plainly(place: _Place) -> bool:
 
 
 async def _mechanisms(place: _Place) -> list[str]:
-    """Ask which mechanisms a listener has; none where nobody has to sign in."""
+    """Ask which mechanisms a listener has; none where no client has to sign in."""
     with suppress(OSError, errors.KafkaError):
         connection = await _without_sasl(place)
         try:

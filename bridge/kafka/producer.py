@@ -70,7 +70,7 @@ def keep_track_of_tasks(loop: asyncio.AbstractEventLoop) -> None:
         return task
 
     def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        # The first failure ends an epoch. Nobody asks for the other answers, nor for
+        # The first failure ends an epoch. Nothing asks for the other answers, nor for
         # what aiokafka sets beside them: a failed transaction's end.
         if "task" in context or not isinstance(
             context.get("exception"), errors.KafkaError

@@ -45,7 +45,7 @@ TOPIC_GONE_SECONDS = 3 * METADATA_AGE_SECONDS
 # after one means new connections, to the bootstrap servers again: aiokafka
 # never goes back to them by itself.
 _RENEW_AFTER_SECONDS = 60.0
-# Ten answers that didn't come: then people are told.
+# Ten answers that didn't come: then it is reported.
 _SILENT_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 0.5
 _LONGEST_PAUSE_SECONDS = 10.0
@@ -156,7 +156,7 @@ class TopicReader:
 
     @property
     def ends(self) -> Mapping[Lane, int]:
-        """The offset behind the last committed record, as last heard."""
+        """The offset behind the last committed record, as last received."""
         return self._known.ends
 
     @property
@@ -210,7 +210,7 @@ class _Following(msgspec.Struct):
                 if is_open or not has_begun:
                     raise
                 log.warning("reader.unreachable", error=str(error))
-                # It may have been given up before it was silent.
+                # It may have been abandoned before it was silent.
                 self._hand_over([])
                 await asyncio.sleep(pause_seconds)
                 pause_seconds = min(2 * pause_seconds, _LONGEST_PAUSE_SECONDS)
@@ -255,7 +255,7 @@ class _Following(msgspec.Struct):
         look_at = time.monotonic() + METADATA_AGE_SECONDS
         while not self._is_stuck(client):
             if await self.thread.room():
-                # Nobody asked the broker meanwhile, so its silence means nothing.
+                # Nothing asked the broker meanwhile, so its silence means nothing.
                 self._note_contact(consumer.assignment())
             try:
                 batches = await consumer.getmany(
@@ -280,7 +280,7 @@ class _Following(msgspec.Struct):
         self.contacts = dict.fromkeys(lanes, (None, now))
 
     def _is_stuck(self, client: AIOKafkaClient) -> bool:
-        """Tell whether a lane's leader has said nothing for long."""
+        """Return whether a lane's leader has been silent for long."""
         oldest = time.monotonic() - _RENEW_AFTER_SECONDS
         late = [lane for lane, (_, at) in self.contacts.items() if at < oldest]
         leaders = map(client.cluster.leader_for_partition, late)
@@ -308,7 +308,7 @@ class _Following(msgspec.Struct):
             self._hand_over(records)
 
     def _known(self) -> _Delivery:
-        """What the trio side is told when it changes."""
+        """What the trio side gets when it changes."""
         last = max(at for _, at in self.contacts.values())
         is_silent = time.monotonic() - last > _SILENT_SECONDS
         positions, ends = self.positions.copy(), self.ends.copy()
@@ -326,7 +326,7 @@ class _Following(msgspec.Struct):
     async def _follow_partitions(
         self, client: AIOKafkaClient, consumer: AIOKafkaConsumer
     ) -> None:
-        """Take up new partitions; give up when a topic is gone."""
+        """Take up new partitions; fail when a topic is gone."""
         now = time.monotonic()
         lanes = set(consumer.assignment())
         for topic in self.topics:

@@ -12,7 +12,7 @@ file of `tests/kafka` that is named.
 
 Requests:
 
-- Kafka's id of a topic, which tells it from one of the same name made later, and what
+- Kafka's id of a topic, which a later one of the same name doesn't have, and what
   this user may do with it (KIP-430). aiokafka speaks metadata up to version 5, ids came
   with version 10 (KIP-516, Kafka 2.8). `describe_topics`;
   `test_metadata_has_no_topic_ids`.
@@ -32,7 +32,7 @@ Workarounds of producers:
   relay ends with it. `test_a_failed_batch_spoils_an_idempotent_producer`.
 - `stop` waits for brokers that don't answer (issue 1101): a task factory finds the
   tasks to cancel. `test_stopping_a_producer_waits_for_brokers_that_are_away`.
-- A batch may never get its answer (issue 1018): it is given up after a while.
+- A batch may never get its answer (issue 1018): it is abandoned after a while.
   `relay/test_producer.py::test_a_batch_that_the_client_forgets_is_given_up`.
 - While no leader is known, one is asked for without a pause: that ends the epoch.
   `relay/test_leaders.py::test_no_client_spins_while_no_leader_is_known_and_no_broker_answers`.
@@ -61,7 +61,7 @@ Workarounds of connections:
 
 - A start that is cancelled forgets its connection: starts are shielded, and loops abort
   what is left. `test_a_start_that_is_cancelled_forgets_its_connection`.
-- A refused token is no error of a connection's: `probe` shows the token itself.
+- A refused token isn't an error of a connection's: `probe` shows the token itself.
   `test_what_a_broker_answers_to_a_token_is_not_looked_at`.
 - A password and a TLS context are a client's for life: the next epoch, or the reader's
   next client, has the new password; the context follows its files.
@@ -124,7 +124,7 @@ _RETRY_SECONDS: Final = 0.2
 EARLIEST: Final = -2
 LATEST: Final = -1
 
-# Who asks, as `replica_id` has it: a consumer is told of what is replicated, a
+# Who asks, as `replica_id` has it: a consumer sees what is replicated, a
 # debugger also of what the leader alone has appended so far.
 CONSUMER: Final = -1
 DEBUGGER: Final = -2
@@ -176,7 +176,7 @@ def _by_leader(
     by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
     for lane in lanes:
         if lane.topic in client.cluster.unauthorized_topics:
-            # Nobody tells such a user who leads it.
+            # Such a user can't learn who leads it.
             raise errors.TopicAuthorizationFailedError(lane.topic)
         leader = client.cluster.leader_for_partition(lane)
         if leader == -1 and needs_leaders:
@@ -286,7 +286,7 @@ _METADATA: Final = 3
 _VERSION: Final = 10
 _NO_ID: Final = uuid.UUID(int=0)
 
-# What a broker answers that doesn't tell what a user may do.
+# What a broker answers that doesn't report what a user may do.
 _NOT_TOLD: Final = -(2**31)
 
 # Kafka's default of max.message.bytes.
@@ -333,7 +333,7 @@ class TopicFacts(msgspec.Struct, frozen=True):
         return all(leader >= 0 for leader in self.leaders.values())
 
     def lacks(self, wanted: Mapping[int, str]) -> tuple[str, ...] | None:
-        """Name the rights, by AclOperation's bits (KIP-430), that this user lacks."""
+        """Name the permissions that this user lacks; AclOperation's bits (KIP-430)."""
         if self.operations == _NOT_TOLD:
             return None
         return tuple(

@@ -26,7 +26,7 @@ __all__ = ["Begin", "Extent", "Progress", "ScannedRecord", "Take", "scan"]
 
 # An election takes seconds; a proof that can't go on for longer has failed.
 SILENT_SECONDS = 60.0
-# Whoever shows it can't use more, and each wakes another thread.
+# A display can't use more, and each wakes another thread.
 _PROGRESS_SECONDS = 0.1
 
 # (offset, key, headers). A tuple: a struct of a record takes longer to make.
@@ -47,7 +47,7 @@ class Extent(msgspec.Struct, frozen=True):
     log_end: int
 
 
-# Is told what will be read, by partition, and whether compaction may have left holes in
+# Gets what will be read, by partition, and whether compaction may have left holes in
 # it; gives what takes the records.
 Begin: TypeAlias = Callable[[Mapping[int, Extent], bool], Take]
 
@@ -82,7 +82,7 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
         since_ms: Where to start, milliseconds since the epoch, if not at the beginning.
         committed_only: Whether records of aborted and open transactions, and what is
             behind an open one, are left out.
-        on_progress: Is told, in the calling task, how far it has come.
+        on_progress: Gets, in the calling task, how far it has come.
 
     Raises:
         KafkaError: Why the topic can't be read.

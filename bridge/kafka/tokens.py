@@ -58,7 +58,7 @@ _URL = "kafka.sasl_oauth_token_url (BRIDGE_KAFKA_SASL_OAUTH_TOKEN_URL)"
 # Tokens with many groups in them have some ten KB. A login page is not read to its end.
 _MOST_BODY_BYTES: Final = 256 * 1024
 
-# RFC 6750, section 2.1: what can stand behind "Bearer ".
+# RFC 6750, section 2.1: what can follow "Bearer ".
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 # RFC 6749, section 5.2: the words that may be repeated.
@@ -72,7 +72,7 @@ _PASSING = frozenset({408, 429})
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A token as it was got, and how long it is good; 0, which nobody says, is once."""
+    """A token, and how long it is good; 0, which no server sends, is once."""
 
     text: str
     lifetime_seconds: float

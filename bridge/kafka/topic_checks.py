@@ -1,8 +1,8 @@
 """
 What a topic must be like, and what one is found to be like: a table of checks.
 
-Each check is a row of the table in docs/topics.md, too. It looks at facts that were
-read before, asks nobody and logs nothing.
+Each check is a row of the table in docs/operate/topics.md, too. It looks at facts that
+were read before, asks nobody and logs nothing.
 """
 
 from __future__ import annotations
@@ -209,9 +209,9 @@ def _judge(topic: _Topic) -> Iterator[TopicFinding]:
 def _rights(topic: _Topic, lacks: tuple[str, ...]) -> TopicFinding:
     needed = ", ".join(NEEDED.values())
     if not lacks:
-        return topic.find("rights", needed, needed)
+        return topic.find("permissions", needed, needed)
     found = f"no {' and no '.join(lacks)}"
-    return topic.find("rights", found, needed, topic.grant(lacks), Verdict.MISSING)
+    return topic.find("permissions", found, needed, topic.grant(lacks), Verdict.MISSING)
 
 
 def _replicas(topic: _Topic) -> TopicFinding:

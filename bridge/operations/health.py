@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from bridge.gaps.limiter import LimiterStatistics
+from bridge.gaps.limiter import Limiter
 from bridge.gaps.receiver import WebhookStatistics
 from bridge.http.hosts import HostCheck
 from bridge.kafka.relay.statistics import LOOP_LAG, RelayStatistics
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Check", "Health", "LoopHeartbeat", "Report", "Sources"]
 
 # Ten beats of the loop. A thread beats every few seconds, and a commit on a
-# slow disk or a stall of the machine is no reason to restart the process.
+# slow disk or a stall of the machine isn't a reason to restart the process.
 _STALE_SECONDS = 10.0
 
 _BEAT_SECONDS = 1.0
@@ -49,7 +49,7 @@ _BEAT_SECONDS = 1.0
 # second of two scrapes shows a stall between them.
 _BEATS_KEPT = 60
 
-# What can't be seen is no fault.
+# What can't be seen isn't a fault.
 _UNFIT = (Verdict.DANGEROUS, Verdict.MISSING)
 
 _HOSTS = "operations.hosts (BRIDGE_OPERATIONS_HOSTS)"
@@ -111,7 +111,7 @@ class Sources(msgspec.Struct, frozen=True):
     outbox: OutboxStatistics
     relay: RelayStatistics
     loop: LoopHeartbeat
-    limiters: Mapping[str, LimiterStatistics]
+    limiters: Mapping[str, Limiter]
     webhooks: WebhookStatistics | None
     others: Sequence[object] = ()
 

@@ -259,7 +259,7 @@ def _kind_of(record: logging.LogRecord) -> Hashable | None:
     if record.levelno < logging.WARNING or "gap_id" in event:
         return None
     subject = [str(event.get(field)) for field in _SUBJECT_FIELDS]
-    # A sentence varies. A word tells a wrong secret from random requests.
+    # A sentence varies. A word distinguishes a wrong secret from random requests.
     reason = str(event.get("reason"))
     if reason.isidentifier():
         subject.append(reason)

@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import msgspec
-
 from bridge.errors import (
     OutboxDamagedError,
     OutboxDirectoryError,
@@ -32,19 +30,21 @@ __all__ = [
     "SEQUENCE_BITS",
     "Database",
     "ManyRows",
-    "Pages",
     "check_format",
     "translated",
     "wal_bytes",
 ]
 
-FORMAT_VERSION = 8
+FORMAT_VERSION = 9
 
 # 2**40 records a partition: 30 years at 1,000 a second; 23 bits are left for
 # partitions.
 SEQUENCE_BITS = 40
 
-# "brdg": `file` and other tools can tell whose database this is.
+# STRICT tables.
+_LEAST_SQLITE = (3, 37)
+
+# "brdg": `file` and other tools can show whose database this is.
 _APPLICATION_ID = 0x62726467
 
 # Rows are a few hundred bytes to 100 KB. Pages of 8 KiB cost small events what 4 KiB
@@ -65,8 +65,9 @@ _BUSY_SECONDS = 5.0
 # and may wait a switch interval for it, so rows are written by the hundred.
 _ROWS_A_STATEMENT = (512, 128, 32, 8, 1)
 
+# Strict types where no checksum shows what a disk has changed.
 _TABLES = """
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 -- What thousands of rows share.
 CREATE TABLE envelopes (
     id INTEGER PRIMARY KEY,
@@ -75,13 +76,13 @@ CREATE TABLE envelopes (
     origin TEXT NOT NULL,
     content_type TEXT NOT NULL,
     kind TEXT NOT NULL
-);
+) STRICT;
 -- How many partitions a topic had when Kafka was reached last, and its id there.
 CREATE TABLE topics (
     name TEXT PRIMARY KEY,
     partitions INTEGER NOT NULL,
     topic_id TEXT
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
 -- acknowledged_sequence: rows up to it are in Kafka, as far as `acknowledged` doesn't
 -- say more.
 -- last_sequence: no sequence at or below it may be given to a new row.
@@ -97,7 +98,7 @@ CREATE TABLE partitions (
     holes INTEGER NOT NULL DEFAULT 0,
     floor_offset INTEGER,
     resent_sequence INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 CREATE TABLE rows (
     position INTEGER PRIMARY KEY,
     ce_id TEXT NOT NULL,
@@ -118,7 +119,8 @@ CREATE TABLE acknowledged (
     acknowledged_at_us INTEGER NOT NULL,
     size_bytes INTEGER NOT NULL,
     PRIMARY KEY (partition, first_sequence)
-) WITHOUT ROWID;
+) WITHOUT ROWID, STRICT;
+CREATE INDEX acknowledged_by_age ON acknowledged (acknowledged_at_us);
 -- covered_us: what was sent to the account before it had arrived and was written.
 -- The others: how often it has asked the status endpoint since its day began.
 CREATE TABLE accounts (
@@ -127,7 +129,7 @@ CREATE TABLE accounts (
     covered_us INTEGER,
     quota_since_us INTEGER,
     quota_used INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 -- Jobs whose end was not received. `partition`: of the topic of its events, where it
 -- stays though partitions are added.
 CREATE TABLE jobs (
@@ -139,18 +141,18 @@ CREATE TABLE jobs (
     last_seen_us INTEGER NOT NULL,
     fingerprint INTEGER NOT NULL,
     partition INTEGER NOT NULL
-);
+) STRICT;
 -- Jobs that have ended, and webhooks that were taken: digests, numbered without a hole.
 CREATE TABLE ended (
     id INTEGER PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE,
     at_us INTEGER NOT NULL
-);
+) STRICT;
 CREATE TABLE deliveries (
     id INTEGER PRIMARY KEY,
     digest BLOB NOT NULL UNIQUE,
     at_us INTEGER NOT NULL
-);
+) STRICT;
 -- Webhooks that are held for the socket's own event; `record` is all of a `Record`.
 CREATE TABLE held (
     place INTEGER PRIMARY KEY,
@@ -168,9 +170,9 @@ CREATE TABLE gaps (
     value BLOB NOT NULL,
     healed_by_status_endpoint INTEGER NOT NULL DEFAULT 0,
     healed_by_webhook INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 -- Dead letters whose events became rows here: some 30 bytes each, kept for good.
-CREATE TABLE replayed (ce_id TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE replayed (ce_id TEXT PRIMARY KEY) WITHOUT ROWID, STRICT;
 """
 
 # No room, no writing, no memory, no handles, or a person's shell that holds a lock: the
@@ -200,13 +202,6 @@ _DAMAGES = frozenset(
         sqlite3.SQLITE_READONLY_DBMOVED,
     }
 )
-
-
-class Pages(msgspec.Struct, frozen=True):
-    """What the database takes, once its WAL is emptied into it; and what is free."""
-
-    total_bytes: int
-    free_bytes: int
 
 
 class ManyRows:
@@ -239,11 +234,16 @@ class Database:
 
     Raises:
         OutboxDamagedError: The file can't be read.
-        OutboxFormatError: It is no outbox, or one of another version.
+        OutboxFormatError: It isn't an outbox, or one of another version.
         OutboxDirectoryError: The disk has no room, or refuses the file.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
+        if sqlite3.sqlite_version_info < _LEAST_SQLITE:
+            raise OutboxDirectoryError(
+                f"outbox.dir: SQLite {sqlite3.sqlite_version} is too old",
+                hint="Use a Python whose SQLite is 3.37 or later (November 2021)",
+            )
         self.path = path
         self._is_synced = False
         self.reload: Callable[[], None] = lambda: None
@@ -307,7 +307,7 @@ class Database:
         # all its pages may stay in memory until its end. SQLite would keep 2 MB of
         # them, and write a page twice: with previews of 20 KB a tenth of the time.
         execute("PRAGMA cache_spill = OFF")
-        # Where a statement can be undone alone, SQLite keeps a journal of it, else in
+        # If single statements can be undone, SQLite keeps a journal of each, else in
         # files of /var/tmp: a quarter of all writes at 1,000 events/s, and none where
         # the root is read-only.
         execute("PRAGMA temp_store = MEMORY")
@@ -363,13 +363,14 @@ class Database:
         pages = max(size_bytes // self._page_bytes, 1)
         self.connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
-    def pages(self) -> Pages:
-        """Return how many bytes the database's pages take."""
-        total, free = (
-            int(self.connection.execute(f"PRAGMA {name}").fetchone()[0])
-            for name in ("page_count", "freelist_count")
-        )
-        return Pages(total * self._page_bytes, free * self._page_bytes)
+    def size_bytes(self) -> tuple[int, int]:
+        """Return what the pages take once the WAL is emptied, and the free of them."""
+        with self.errors():
+            total, free = (
+                int(self.connection.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count")
+            )
+        return total * self._page_bytes, free * self._page_bytes
 
 
 def wal_bytes(max_bytes: int) -> int:

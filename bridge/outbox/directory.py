@@ -12,7 +12,8 @@ import fcntl
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,8 +38,6 @@ _NETWORK_FILE_SYSTEMS = frozenset(
 _MOUNTS = Path("/proc/self/mounts")
 
 _OPTIONS = "(BRIDGE_OUTBOX_DIR, --outbox-dir)"
-
-_NO_DIRECTORY = os.strerror(errno.ENOTDIR)
 
 # Whether access(2) can ask for the user as which this process acts.
 _EFFECTIVE = os.access in os.supports_effective_ids
@@ -72,9 +71,18 @@ class OutboxDirectory:
                 network file system.
             OutboxLockedError: Another process holds it; names its pid.
         """
-        self._make()
-        _local_file_system(self.path)
-        self._lock()
+        with _usable(self.path):
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Volumes of Kubernetes often are, so that it can't be an error.
+            if self.path.stat().st_mode & stat.S_IWOTH:
+                _log.warning(
+                    "outbox.directory_open",
+                    path=str(self.path),
+                    advice="any user may put files there: chmod o-w, or use a"
+                    " subdirectory",
+                )
+            _local_file_system(self.path)
+            self._lock()
         return self
 
     def __exit__(
@@ -88,22 +96,6 @@ class OutboxDirectory:
             os.close(self._lock_file)
             self._lock_file = None
 
-    def _make(self) -> None:
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except FileExistsError as error:
-            reason = NotADirectoryError(errno.ENOTDIR, _NO_DIRECTORY)
-            raise _unusable(self.path, reason) from error
-        except OSError as error:
-            raise _unusable(self.path, error) from error
-        # Volumes of Kubernetes often are, so that it can't be an error.
-        if self.path.stat().st_mode & stat.S_IWOTH:
-            _log.warning(
-                "outbox.directory_open",
-                path=str(self.path),
-                advice="any user may put files there: chmod o-w, or use a subdirectory",
-            )
-
     def _lock(self) -> None:
         descriptor = open_own(self.path / "lock")
         try:
@@ -112,7 +104,7 @@ class OutboxDirectory:
             pid = _pid_in(descriptor)
             os.close(descriptor)
             if error.errno not in {errno.EAGAIN, errno.EACCES}:
-                raise _unusable(self.path, error) from error
+                raise
             who = f"process {pid}" if pid else "another process"
             raise OutboxLockedError(
                 f"outbox.dir: {self.path} is in use by {who}",
@@ -128,7 +120,7 @@ class OutboxDirectory:
 
 def open_own(path: Path, flags: int = 0) -> int:
     """
-    Open a file of the outbox for writing; made for this user alone.
+    Open a file of the outbox for writing; only this user can access it.
 
     Raises:
         OutboxDirectoryError: It is a link, which another user may have put there to
@@ -172,36 +164,30 @@ def look_at(path: Path) -> DirectoryState:
     To see whether it is held, its lock is shared for some microseconds if it is free.
     Raises as `OutboxDirectory` does, but for one that is held.
     """
-    try:
-        return _state_of(path)
-    except OSError as error:
-        # Of a directory above, into which this user may not look.
-        raise _unusable(path, error) from error
-
-
-def _state_of(path: Path) -> DirectoryState:
-    exists = path.exists()
-    nearest = path.absolute()
-    while not nearest.exists() and nearest != nearest.parent:
-        nearest = nearest.parent
-    if not nearest.is_dir():
-        raise _unusable(path, NotADirectoryError(errno.ENOTDIR, _NO_DIRECTORY))
-    file_system = _local_file_system(path)
-    # As the kernel judges: of root too, and of a file system mounted for reading.
-    if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
-        is_read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
-        number = errno.EROFS if is_read_only else errno.EACCES
-        raise _unusable(path, OSError(number, os.strerror(number)))
-    is_held, holder = _holder(path / "lock")
-    disk = os.statvfs(nearest)
-    return DirectoryState(
-        exists,
-        file_system,
-        is_held,
-        holder,
-        disk.f_blocks * disk.f_frsize,
-        disk.f_bavail * disk.f_frsize,
-    )
+    # Also of a directory above, into which this user may not look.
+    with _usable(path):
+        exists = path.exists()
+        nearest = path.absolute()
+        while not nearest.exists() and nearest != nearest.parent:
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        file_system = _local_file_system(path)
+        # As the kernel judges: of root too, and of a file system mounted for reading.
+        if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=_EFFECTIVE):
+            is_read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
+            number = errno.EROFS if is_read_only else errno.EACCES
+            raise OSError(number, os.strerror(number))
+        is_held, holder = _holder(path / "lock")
+        disk = os.statvfs(nearest)
+        return DirectoryState(
+            exists,
+            file_system,
+            is_held,
+            holder,
+            disk.f_blocks * disk.f_frsize,
+            disk.f_bavail * disk.f_frsize,
+        )
 
 
 def _pid_in(descriptor: int) -> int | None:
@@ -215,8 +201,6 @@ def _holder(lock: Path) -> tuple[bool, int | None]:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False, None
-    except OSError as error:
-        raise _unusable(lock.parent, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
@@ -238,16 +222,20 @@ def _local_file_system(path: Path) -> str | None:
     return file_system
 
 
-def _unusable(path: Path, error: OSError) -> OutboxDirectoryError:
-    reason = error.strerror or str(error)
-    return OutboxDirectoryError(
-        f"outbox.dir: {path} can't be used ({reason})",
-        hint=f"It must be a directory that this user may write to {_OPTIONS}",
-    )
+@contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    """Say what the system says about a directory."""
+    try:
+        yield
+    except OSError as error:
+        raise OutboxDirectoryError(
+            f"outbox.dir: {path} can't be used ({error.strerror or error})",
+            hint=f"It must be a directory that this user may write to {_OPTIONS}",
+        ) from error
 
 
 def _file_system_of(path: Path) -> str | None:
-    """Name the type of the file system of a path; None where it can't be told."""
+    """Name the type of the file system of a path; None if it is unknown."""
     resolved = path.resolve()
     best, kind = -1, None
     try:

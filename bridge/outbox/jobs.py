@@ -1,7 +1,7 @@
 """
 The jobs: which are in flight, which have ended, and whether an event is in order.
 
-An event is judged in the transaction that writes it, whoever brings it: the socket, a
+An event is judged in the transaction that writes it, from any origin: the socket, a
 status answer or a webhook. One row per job is written with its events. Those in flight
 are in memory as well; those that have ended are looked up in SQLite.
 """
@@ -12,13 +12,12 @@ import sqlite3  # noqa: TID251 - the outbox is SQLite
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
 from heapq import merge
-from itertools import islice
 from typing import Final
 from zlib import crc32
 
@@ -113,24 +112,19 @@ class Digests:
 
     def forget(self, keep_seconds: float, most: int) -> tuple[int, int]:
         """Forget some; gives how many are left, and how many went that aren't old."""
-        first, last = self._execute(
-            f"SELECT (SELECT min(id) FROM {self._table}),"  # noqa: S608
-            f" (SELECT max(id) FROM {self._table})"
-        ).fetchone()
-        if first is None:
-            return 0, 0
         before_us = _now_us() - int(keep_seconds * 1_000_000)
-        young = self._execute(
-            f"SELECT id FROM {self._table} WHERE id < ? AND at_us >= ?"  # noqa: S608
-            " ORDER BY id LIMIT 1",
-            (first + _FORGOTTEN_AT_ONCE, before_us),
+        gone = self._execute(
+            f"DELETE FROM {self._table} WHERE"  # noqa: S608
+            f" id IN (SELECT id FROM {self._table} ORDER BY id LIMIT ?) AND"
+            f" (at_us < ? OR id <= (SELECT max(id) FROM {self._table}) - ?)"
+            " RETURNING at_us >= ?",
+            (_FORGOTTEN_AT_ONCE, before_us, most, before_us),
+        ).fetchall()
+        (left,) = self._execute(
+            f"SELECT coalesce((SELECT max(id) FROM {self._table})"  # noqa: S608
+            f" - (SELECT min(id) FROM {self._table}) + 1, 0)"
         ).fetchone()
-        old = min(last + 1, first + _FORGOTTEN_AT_ONCE) if young is None else young[0]
-        end = max(old, min(last - most + 1, first + _FORGOTTEN_AT_ONCE))
-        if end > first:
-            statement = f"DELETE FROM {self._table} WHERE id < ?"  # noqa: S608
-            self._execute(statement, (end,))
-        return last + 1 - end, end - old
+        return left, sum(young for (young,) in gone)
 
 
 class _Account:
@@ -220,7 +214,7 @@ class Jobs:
     def find(self, ce_source: str, request_id: str) -> JobInFlight | None:
         """Return a job; None if it isn't in flight. It costs next to nothing."""
         account = self._accounts.get(ce_source)
-        # One with a lone surrogate, which has no UTF-8, is no job's.
+        # One with a lone surrogate, which has no UTF-8, isn't a job's.
         key = request_id.encode(errors="surrogatepass")
         job = None if account is None else account.jobs.get(key)
         return None if job is None else _in_flight(request_id, job)
@@ -342,27 +336,23 @@ class Jobs:
         keep = self._retention
         # A clock that is set, in whichever direction, forgets no job early.
         before_us = min(now_us, _now_us()) - int(keep.unfinished_seconds * 1_000_000)
+        most = keep.unfinished_jobs
+        if self._count > most:
+            most -= most // _SPARE_SHARE
         with self._lock:
-            old = 0
-            for account in self._accounts.values():
-                for job in account.jobs.values():
-                    if job.last_seen_us >= before_us:
-                        break
-                    old += 1
-            more = self._count - keep.unfinished_jobs
-            spare = keep.unfinished_jobs // _SPARE_SHARE if more > 0 else 0
-            count = max(old, more + spare)
-            if count > 0:
-                oldest = merge(
-                    *map(_by_age, self._accounts.values()),
-                    key=lambda one: one[2].last_seen_us,
-                )
-                forgotten = list(islice(oldest, count))
-                for account, key, job in forgotten:
-                    del account.jobs[key]
-                    self._changed[job.place] = None
-                self._count -= len(forgotten)
-                self._news["forgotten_jobs"] += len(forgotten)
+            gone: list[tuple[_Account, bytes, Job]] = []
+            for account, key, job in merge(
+                *map(_by_age, self._accounts.values()),
+                key=lambda one: one[2].last_seen_us,
+            ):
+                if job.last_seen_us >= before_us and self._count - len(gone) <= most:
+                    break
+                gone.append((account, key, job))
+            for account, key, job in gone:
+                del account.jobs[key]
+                self._changed[job.place] = None
+            self._count -= len(gone)
+        self._news["forgotten_jobs"] += len(gone)
         self.ended_count, early = self._ended.forget(
             keep.ended_seconds, keep.ended_jobs
         )
@@ -417,8 +407,8 @@ def _in_flight(request_id: str, job: Job) -> JobInFlight:
     return JobInFlight(request_id, job.status, job.progress, job.last_seen_us)
 
 
-def _by_age(account: _Account) -> list[tuple[_Account, bytes, Job]]:
-    return [(account, key, job) for key, job in account.jobs.items()]
+def _by_age(account: _Account) -> Iterator[tuple[_Account, bytes, Job]]:
+    return ((account, key, job) for key, job in account.jobs.items())
 
 
 def _is_behind(job: Job, status: str, progress: str | None) -> bool:

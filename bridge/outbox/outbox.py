@@ -16,16 +16,14 @@ from itertools import groupby, islice
 from typing import TypeVar
 
 import structlog
-from msgspec import structs
 
 from bridge.errors import OutboxDamagedError, OutboxFullError
 from bridge.events.record import Record, StoredRecord
+from bridge.outbox.buffer import Buffer, Item, Request, total_weight, weigh
 from bridge.outbox.database import Database
 from bridge.outbox.directory import OutboxDirectory
 from bridge.outbox.jobs import Jobs
 from bridge.outbox.partitions import Run
-from bridge.outbox.pressure import EVENTS_UP_TO, Pressure
-from bridge.outbox.queue import Item, Queue, Request, total_weight, weigh
 from bridge.outbox.quota import Quota
 from bridge.outbox.recovery import mark_damaged, recover_if_damaged
 from bridge.outbox.statistics import OutboxStatistics
@@ -71,10 +69,6 @@ _LOOK_SECONDS = 1.0
 # Where there is little room, what is counted in between is too much.
 _SHORT_LOOK_SECONDS = 0.1
 
-# A full outbox at which rows come and go is reported once: it is full no more when it
-# has refused nothing for so long.
-_CALM_SECONDS = 3.0
-
 
 class Outbox:
     """
@@ -89,7 +83,7 @@ class Outbox:
         retention: For how long it keeps what it no longer needs to send.
 
     Raises:
-        OutboxFormatError: The file is no outbox of this version.
+        OutboxFormatError: The file isn't an outbox of this version.
         OutboxDirectoryError: The file can't be opened.
         OutboxDamagedError: The file is damaged, and so was the one before.
     """
@@ -116,30 +110,24 @@ class Outbox:
         self.id = self._database.outbox_id
         self._store = Store(self._database, retention, self.statistics, refuse_late)
         with self._database.errors():
-            self.memory: Memory = self._store.remembered.read()
+            self.memory: Memory = self._store.memory()
         self._quota = Quota(self._database, settings.max_bytes)
-        self._queue = Queue()
-        self._pressure = Pressure(
-            self._queue,
+        self._buffer = Buffer(
             settings.buffer_bytes,
             self.statistics,
-            disk_use=lambda: self._quota.use,
-            strip_preview=strip_preview,
-            on_loss=self._report_loss,
+            self._quota,
+            strip_preview,
+            lambda loss: self.on_loss(loss),  # noqa: PLW0108 - it is set later
         )
         # Gap records pass the bounds of buffer and disk.
         self._kept: deque[Kept] = deque()
-        self._refused_at = self._looked_at = 0.0
-        self._acknowledged_at = self._trimmed_at = 0.0
+        self._looked_at = self._acknowledged_at = self._trimmed_at = 0.0
         self._looks = True
         # Whether nothing at all could be written lately, no acknowledgement either.
         self.is_stuck = False
         self._look()
-        if (lost := self._store.remembered.recovered) is not None:
-            self.statistics.lost_rows = lost.rows
-            since_us, until_us = lost.since_us, lost.until_us
-            damage = Loss(0, "outbox_damaged", None, since_us, until_us, lost.rows)
-            self.memory = structs.replace(self.memory, damage=damage)
+        if self.memory.damage is not None:
+            self.statistics.lost_rows = self.memory.damage.records
 
     @property
     def jobs(self) -> Jobs:
@@ -151,17 +139,17 @@ class Outbox:
     def offer(self, records: Sequence[Record]) -> None:
         """Take records for the next commit; never waits, drops what has no room."""
         self.statistics.accepted += len(records)
-        self._pressure.offer(records)
+        self._buffer.offer(records)
         self.wake()
 
     @property
     def is_crowded(self) -> bool:
         """Whether it would help if the session stopped reading for a moment."""
-        return self._pressure.is_crowded
+        return self._buffer.is_crowded
 
     def settle(self, *, at_end: bool = False) -> None:
         """Report losses that are over; to be called several times a second."""
-        self._pressure.settle(at_end=at_end)
+        self._buffer.settle(at_end=at_end)
 
     def keep(
         self, record: Record, *, opens: str | None = None, closes: str | None = None
@@ -177,11 +165,11 @@ class Outbox:
 
     def prove(self, covered_us: Mapping[str, int]) -> None:
         """Store up to when all of accounts has arrived, as of what was offered."""
-        self._ask(lambda store: store.remembered.prove(covered_us))
+        self._ask(lambda store: store.prove(covered_us))
 
     def spend(self, spent: Mapping[str, Spent]) -> None:
         """Store what accounts have asked of the status endpoint, by `ce_source`."""
-        self._ask(lambda store: store.remembered.spend(spent))
+        self._ask(lambda store: store.spend(spent))
 
     def heal(self, healing: Healing) -> Future[bool]:
         """Write what dryAPI answered; False if the job had an event since."""
@@ -189,7 +177,6 @@ class Outbox:
             lambda store: store.heal(healing),
             weight=weigh(healing.record),
             is_synced=True,
-            is_record=True,
         )
 
     def take(self, delivery: Delivery) -> Future[bool]:
@@ -199,7 +186,7 @@ class Outbox:
         It fails with `OutboxFullError` where there is no room.
         """
         weight = weigh(delivery.record) + DELIVERY_BYTES
-        if not self._pressure.has_room(weight):
+        if not self._buffer.has_room(weight):
             refused: Future[bool] = Future()
             refused.set_exception(OutboxFullError(self._quota.reason))
             return refused
@@ -207,7 +194,6 @@ class Outbox:
             lambda store: store.take(delivery),
             weight=weight,
             is_synced=True,
-            is_record=True,
             is_impatient=True,
         )
 
@@ -238,7 +224,7 @@ class Outbox:
     @property
     def is_drained(self) -> bool:
         """Whether everything that came in, gap records too, is committed."""
-        return not (self._queue or self._queue.size_bytes or self._kept)
+        return not (self._buffer or self._buffer.size_bytes or self._kept)
 
     def _ask(
         self,
@@ -246,25 +232,22 @@ class Outbox:
         *,
         weight: int = 0,
         is_synced: bool = False,
-        is_record: bool = False,
         is_impatient: bool = False,
     ) -> Future[_T]:
         future: Future[_T] = Future()
-        self.statistics.accepted += is_record
-        request = Request(work, future, is_synced, is_record, is_impatient)
-        self._queue.put(Item(weight, request=request))
+        # What has a weight brings a record.
+        self.statistics.accepted += weight > 0
+        request = Request(work, future, is_synced, is_impatient)
+        self._buffer.put(Item(weight, request=request))
         self.wake()
         return future
-
-    def _report_loss(self, loss: Loss) -> None:
-        self.on_loss(loss)
 
     # -- The Kafka thread -----------------------------------------------------
 
     @property
     def has_work(self) -> bool:
         """Whether a commit would write something other than acknowledgements."""
-        return bool(self._queue or self._kept)
+        return bool(self._buffer or self._kept)
 
     @property
     def has_acknowledgements(self) -> bool:
@@ -281,7 +264,7 @@ class Outbox:
         pause = _SHORT_LOOK_SECONDS if self._quota.use > 1 / 2 else _LOOK_SECONDS
         if time.monotonic() - self._looked_at > pause:
             self._look()
-        items = self._queue.take(_ROWS_A_COMMIT, self._quota.step_bytes)
+        items = self._buffer.take(_ROWS_A_COMMIT, self._quota.step_bytes)
         weight = sum([item.weight for item in items])
         if weight and not self._quota.has_room(weight):
             self._refuse(items, self._quota.reason)
@@ -307,32 +290,28 @@ class Outbox:
 
     def _refuse(self, items: list[Item], reason: str) -> None:
         """Put items back, but those that are impatient, which fail."""
-        self._refused_at = time.monotonic()
-        if not self.statistics.full:
-            self.statistics.full = True
-            path = str(self._database.path)
-            _log.error("outbox.full", path=path, reason=reason)
+        self._quota.refuse(reason)
+        self.statistics.full = True
         left = []
         for item in items:
             if item.request is None or not item.request.is_impatient:
                 left.append(item)
                 continue
-            self._queue.release([item])
-            self._answer(item.request, OutboxFullError(reason))
-        self._queue.put_back(left)
+            self._buffer.release([item], is_progress=False)
+            self._answer(item, OutboxFullError(reason))
+        self._buffer.put_back(left)
 
     def _commit(self, items: list[Item], kept: list[Kept]) -> None:
         store = self._store
-        requests = [item.request for item in items if item.request is not None]
-        results: list[object] = []
+        results: list[tuple[Item, object]] = []
         now = time.monotonic()
         acknowledges = now - self._acknowledged_at > _ACKNOWLEDGE_SECONDS
-        is_synced = any(one.is_synced for one in requests)
+        is_synced = any(one.request and one.request.is_synced for one in items)
         with store.transaction(is_synced=is_synced, acknowledges=acknowledges):
             if acknowledges:
                 self._acknowledged_at = now
             # Where there is little room, what Kafka has is deleted first.
-            is_short = self.statistics.full or self._quota.use > 1 / 2
+            is_short = self._quota.is_full or self._quota.use > 1 / 2
             if is_short or now - self._trimmed_at > _TRIM_SECONDS:
                 self._trimmed_at = now
                 self._trim(is_short=is_short)
@@ -345,22 +324,22 @@ class Outbox:
                     store.append(records)
                     store.news["committed"] += len(records)
                 else:
-                    results.append(request.done(store))
+                    results.append((next(group), request.done(store)))
         for _ in kept:
             self._kept.popleft()
         self.statistics.kept += len(kept)
         weight = sum([item.weight for item in items])
         self._quota.spend(weight + total_weight([one.record for one in kept]))
-        if items:
-            self.statistics.committed_at = time.monotonic()
-        for request, result in zip(requests, results, strict=True):
-            self._answer(request, result)
+        for item, result in results:
+            self._answer(item, result)
         # Last: who sees the queue drained finds everything else done.
-        self._queue.release(items)
+        if items:
+            self._buffer.release(items)
 
-    def _answer(self, request: Request, result: object) -> None:
-        is_done = request.answer(result)
-        self.statistics.withdrawn += request.is_record and not is_done
+    def _answer(self, item: Item, result: object) -> None:
+        assert item.request is not None
+        is_done = item.request.answer(result)
+        self.statistics.withdrawn += item.weight > 0 and not is_done
 
     def _trim(self, *, is_short: bool) -> None:
         keep = self._retention
@@ -378,7 +357,7 @@ class Outbox:
 
     def _look(self) -> None:
         """Measure what changes slowly."""
-        now = self._looked_at = time.monotonic()
+        self._looked_at = time.monotonic()
         self._looks = True
         self._quota.measure()
         statistics = self.statistics
@@ -386,12 +365,7 @@ class Outbox:
         # What can't be read now is read the next time.
         with suppress(OutboxFullError), self._database.errors():
             statistics.oldest_received_at_us = self._store.rows.oldest_waiting_us()
-        # Events have no room by then: see `Pressure`.
-        if self._quota.use > EVENTS_UP_TO:
-            self._refuse([], self._quota.reason)
-        if statistics.full and now - self._refused_at > _CALM_SECONDS:
-            statistics.full = False
-            _log.info("outbox.has_room", path=str(self._database.path))
+        statistics.full = self._quota.is_full
 
     # -- The Kafka thread: partitions -----------------------------------------
 
@@ -412,10 +386,6 @@ class Outbox:
     def waiting(self) -> dict[str, int]:
         """Return how many rows of each topic wait, as of the last commit."""
         return self._store.partitions.waiting
-
-    def partition_count(self, topic: str) -> int:
-        """Return how many partitions a topic had when it was opened last; 0: never."""
-        return self._store.partitions.count(topic)
 
     def states(self, topic: str) -> list[PartitionState]:
         """Return what is known of a topic's partitions, acknowledgements included."""
@@ -489,12 +459,12 @@ class Outbox:
             while (left := self._left()) != before and any(left):
                 before, self._acknowledged_at = left, 0.0
                 self.commit()
-            if not (self._queue or self._kept):
+            if not (self._buffer or self._kept):
                 with suppress(OutboxFullError), self._store.transaction():
-                    self._store.remembered.note_stop()
+                    self._store.note_stop()
         finally:
             # The next start reports it in its gap: nothing proved behind it is stored.
-            dropped = self._queue.close()
+            dropped = self._buffer.close()
             self.statistics.dropped["outbox_full"] += dropped
             if dropped or self._kept:
                 gaps = len(self._kept)
@@ -503,4 +473,4 @@ class Outbox:
 
     def _left(self) -> tuple[int, ...]:
         gap_records, runs = len(self._kept), len(self._store.acknowledged)
-        return self._queue.size_bytes, len(self._queue), gap_records, runs
+        return self._buffer.size_bytes, len(self._buffer), gap_records, runs

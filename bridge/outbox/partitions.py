@@ -8,7 +8,7 @@ readers belong into a transaction.
 from __future__ import annotations
 
 import sqlite3  # noqa: TID251 - the outbox is SQLite
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator
 from itertools import count
 
@@ -49,33 +49,9 @@ class Run(msgspec.Struct, frozen=True, gc=False):
     size_bytes: int
 
     @property
-    def is_gone(self) -> bool:
-        """Whether these records were in the log of a topic that was deleted."""
-        return self.base_offset < 0
-
-    @property
     def count(self) -> int:
         """How many records."""
         return self.last_sequence - self.first_sequence + 1
-
-    @property
-    def last_offset(self) -> int:
-        """The offset of the last record."""
-        return self.base_offset + self.count - 1
-
-    def split(self, count: int) -> tuple[Run, Run | None]:
-        """Part the first records from the rest, if there is any rest."""
-        if count >= self.count:
-            return self, None
-        size_bytes = self.size_bytes * count // self.count
-        replace = msgspec.structs.replace
-        last = self.first_sequence + count - 1
-        return replace(self, last_sequence=last, size_bytes=size_bytes), replace(
-            self,
-            first_sequence=last + 1,
-            base_offset=self.base_offset + count,
-            size_bytes=self.size_bytes - size_bytes,
-        )
 
 
 class Partition(msgspec.Struct, eq=False):
@@ -89,8 +65,6 @@ class Partition(msgspec.Struct, eq=False):
     holes: int = 0
     floor_offset: int | None = None
     resent: int = 0
-    # Acknowledged rows that are still kept, oldest first.
-    runs: deque[Run] = msgspec.field(default_factory=deque)
 
     @property
     def base(self) -> int:
@@ -106,21 +80,6 @@ class Partition(msgspec.Struct, eq=False):
     def waiting(self) -> int:
         """How many rows wait for their acknowledgement."""
         return self.last - self.acknowledged - self.holes
-
-    @property
-    def last_run(self) -> Run | None:
-        """The last records that are known to be in the log, if they are kept."""
-        return self.runs[-1] if self.runs and not self.runs[-1].is_gone else None
-
-    @property
-    def resume_offset(self) -> int | None:
-        """The offset from which on the log has to be read to resume."""
-        run, floor = self.last_run, self.floor_offset
-        if run is None:
-            return floor
-        # The floor is higher where the log lost what had been acknowledged after this
-        # run: what is between was written before the loss was noticed.
-        return run.last_offset if floor is None else max(run.last_offset, floor)
 
 
 class Topic(msgspec.Struct):
@@ -154,16 +113,14 @@ class Partitions:
         for values in self._execute("SELECT * FROM partitions"):
             one = by_number[values[0]] = Partition(*values)
             self.topics[one.topic].partitions[one.partition] = one
-        for number, *values in self._execute(
-            "SELECT * FROM acknowledged ORDER BY partition, first_sequence"
+        for number, last_sequence in self._execute(
+            "SELECT partition, max(last_sequence) FROM acknowledged GROUP BY partition"
         ):
-            by_number[number].runs.append(Run(*values))
+            one = by_number[number]
+            one.acknowledged = max(one.acknowledged, last_sequence)
         self._last_number = max(by_number, default=0)
-        self._kept_bytes = 0
+        self._measure()
         for one in self:
-            if one.runs:
-                one.acknowledged = max(one.acknowledged, one.runs[-1].last_sequence)
-                self._kept_bytes += sum(run.size_bytes for run in one.runs)
             (last,) = self._execute(
                 "SELECT max(position) FROM rows WHERE position BETWEEN ? AND ?",
                 (one.base, one.end),
@@ -195,30 +152,40 @@ class Partitions:
         """Return what is known of a topic's partitions."""
         if topic not in self.topics:
             return []
-        return [
-            PartitionState(
-                topic=topic,
-                partition=one.partition,
-                acknowledged_sequence=one.acknowledged,
-                last_sequence=one.last,
-                waiting=one.waiting,
-                resume_offset=one.resume_offset,
-                resume_ce_id=self._resume_ce_id(one),
-                resent_sequence=one.resent,
-                topic_id=self.topics[topic].topic_id,
+        topic_id = self.topics[topic].topic_id
+        states = []
+        for one in self.topics[topic].partitions.values():
+            resume_offset, resume_ce_id = self._resume_point(one)
+            states.append(
+                PartitionState(
+                    topic=topic,
+                    partition=one.partition,
+                    acknowledged_sequence=one.acknowledged,
+                    last_sequence=one.last,
+                    waiting=one.waiting,
+                    resume_offset=resume_offset,
+                    resume_ce_id=resume_ce_id,
+                    resent_sequence=one.resent,
+                    topic_id=topic_id,
+                )
             )
-            for one in self.topics[topic].partitions.values()
-        ]
+        return states
 
-    def _resume_ce_id(self, partition: Partition) -> str | None:
-        run = partition.last_run
-        if run is None or run.last_offset != partition.resume_offset:
-            return None
-        row = self._execute(
-            "SELECT ce_id FROM rows WHERE position = ?",
-            (partition.base + run.last_sequence,),
+    def _resume_point(self, partition: Partition) -> tuple[int | None, str | None]:
+        """Return where reading the log resumes, and whose record is there."""
+        found = self._execute(
+            "SELECT base_offset + last_sequence - first_sequence,"
+            " (SELECT ce_id FROM rows WHERE position = ? + last_sequence)"
+            " FROM acknowledged WHERE partition = ?"
+            " ORDER BY first_sequence DESC LIMIT 1",
+            (partition.base, partition.number),
         ).fetchone()
-        return None if row is None else str(row[0])
+        floor = partition.floor_offset
+        # The floor is higher where the log lost what had been acknowledged after that
+        # row: what is between was written before the loss was noticed.
+        if found is None or found[0] < 0 or (floor is not None and floor > found[0]):
+            return floor, None
+        return found[0], found[1]
 
     # -- Topics as Kafka has them ---------------------------------------------
 
@@ -267,7 +234,7 @@ class Partitions:
         `last_sequence` is the last of this outbox in the log, 0 for none; `found` has
         the ce_ids of its records that weren't known to be there.
         """
-        if partition.resume_offset is None:
+        if self._resume_point(partition)[0] is None:
             partition.floor_offset = end_offset
         if last_sequence > partition.acknowledged:
             waiting, base = partition.waiting, partition.base
@@ -313,22 +280,26 @@ class Partitions:
             # The log was truncated below the end that it had at the opening.
             partition.floor_offset = run.base_offset
             self._save(partition)
-        last = partition.runs[-1] if partition.runs else None
-        if (
-            last is not None
-            and last.last_sequence + 1 == run.first_sequence
-            and last.last_offset + 1 == run.base_offset
-            and run.acknowledged_at_us - last.acknowledged_at_us < _RUN_SPAN_US
-            and run.last_sequence - last.first_sequence < _RUN_ROWS
-        ):
-            partition.runs[-1] = run = msgspec.structs.replace(
-                last,
-                last_sequence=run.last_sequence,
-                size_bytes=last.size_bytes + run.size_bytes,
+        is_longer = self._execute(
+            "UPDATE acknowledged SET last_sequence = ?, size_bytes = size_bytes + ?"
+            " WHERE partition = ? AND last_sequence = ?"
+            " AND first_sequence = (SELECT max(first_sequence) FROM acknowledged"
+            "  WHERE partition = ?)"
+            " AND base_offset - first_sequence = ?"
+            " AND first_sequence > ? AND acknowledged_at_us > ?",
+            (
+                *(run.last_sequence, run.size_bytes, partition.number),
+                *(run.first_sequence - 1, partition.number),
+                run.base_offset - run.first_sequence,
+                run.last_sequence - _RUN_ROWS,
+                run.acknowledged_at_us - _RUN_SPAN_US,
+            ),
+        ).rowcount
+        if not is_longer:
+            self._execute(
+                "INSERT INTO acknowledged VALUES (?, ?, ?, ?, ?, ?)",
+                (partition.number, *msgspec.structs.astuple(run)),
             )
-        else:
-            partition.runs.append(run)
-        self._write_run(partition, run)
 
     def drop(self, partition: Partition, sequence: int, *, stays: bool) -> None:
         """
@@ -362,22 +333,25 @@ class Partitions:
         were in the log, acknowledged or not: they are marked when they are sent again.
         Gives how many rows that were acknowledged wait now.
         """
-        until, runs = partition.acknowledged, partition.runs
-        while (last := partition.last_run) and last.last_sequence > sequence:
-            runs.pop()
-            self._kept_bytes -= last.size_bytes
-            if last.first_sequence <= sequence:
-                head, _ = last.split(sequence - last.first_sequence + 1)
-                runs.append(head)
-                self._kept_bytes += head.size_bytes
-                self._write_run(partition, head)
-        if runs:
-            # What was in a log that is gone counts as delivered for good.
-            sequence = max(sequence, runs[-1].last_sequence)
+        until, number = partition.acknowledged, partition.number
         self._execute(
-            "DELETE FROM acknowledged WHERE partition = ? AND first_sequence > ?",
-            (partition.number, sequence),
+            "DELETE FROM acknowledged"
+            " WHERE partition = ? AND first_sequence > ? AND base_offset >= 0",
+            (number, sequence),
         )
+        self._execute(
+            "UPDATE acknowledged SET last_sequence = ?1, size_bytes = size_bytes"
+            "  * (?1 - first_sequence + 1) / (last_sequence - first_sequence + 1)"
+            " WHERE partition = ?2 AND last_sequence > ?1 AND base_offset >= 0",
+            (sequence, number),
+        )
+        self._measure()
+        (last,) = self._execute(
+            "SELECT max(last_sequence) FROM acknowledged WHERE partition = ?",
+            (number,),
+        ).fetchone()
+        # What was in a log that is gone counts as delivered for good.
+        sequence = max(sequence, last or 0)
         (waiting,) = self._execute(
             "SELECT count(*) FROM rows WHERE position > ? AND position <= ?",
             (partition.base + sequence, partition.base + until),
@@ -401,27 +375,24 @@ class Partitions:
         writes into its WAL most of the pages that it frees.
         """
         rows = size = 0
-        for _ in range(_RUNS_A_TRIM):
-            partition = min(
-                (one for one in self if one.runs),
-                key=lambda one: one.runs[0].acknowledged_at_us,
-                default=None,
-            )
-            if partition is None:
-                break
-            run = partition.runs[0]
-            if (
-                run.acknowledged_at_us >= older_than_us
-                and self._kept_bytes <= keep_bytes
-            ):
+        by_number = {one.number: one for one in self}
+        for number, *values in self._execute(
+            "SELECT * FROM acknowledged"
+            " ORDER BY acknowledged_at_us, partition, first_sequence LIMIT ?",
+            (_RUNS_A_TRIM,),
+        ).fetchall():
+            run = Run(*values)
+            is_young = run.acknowledged_at_us >= older_than_us
+            if is_young and self._kept_bytes <= keep_bytes:
                 break
             row_bytes = run.size_bytes // run.count + _ROW_BYTES
-            count = min(max_rows - rows, (max_bytes - size) // row_bytes)
+            count = min(run.count, max_rows - rows, (max_bytes - size) // row_bytes)
             if count <= 0 < rows:
                 break
-            gone = self._delete_oldest(partition, max(count, 1))
-            rows += gone
-            size += gone * row_bytes
+            count = max(count, 1)
+            self._delete_oldest(by_number[number], run, count)
+            rows += count
+            size += count * row_bytes
 
     # -- Inside ---------------------------------------------------------------
 
@@ -447,25 +418,32 @@ class Partitions:
         if partition.acknowledged >= partition.resent:
             partition.resent = 0
 
-    def _delete_oldest(self, partition: Partition, count: int) -> int:
-        run, rest = partition.runs.popleft().split(count)
+    def _delete_oldest(self, partition: Partition, run: Run, count: int) -> None:
+        last = run.first_sequence + count - 1
         self._execute(
             "DELETE FROM rows WHERE position BETWEEN ? AND ?",
-            (partition.base + run.first_sequence, partition.base + run.last_sequence),
+            (partition.base + run.first_sequence, partition.base + last),
         )
-        self._execute(
-            "DELETE FROM acknowledged WHERE partition = ? AND first_sequence = ?",
-            (partition.number, run.first_sequence),
-        )
-        if rest is not None:
-            partition.runs.appendleft(rest)
-            self._write_run(partition, rest)
-        self._kept_bytes -= run.size_bytes
-        if not run.is_gone:
-            partition.floor_offset = max(partition.floor_offset or 0, run.last_offset)
+        key = partition.number, run.first_sequence
+        size_bytes = run.size_bytes * count // run.count
+        if count == run.count:
+            self._execute(
+                "DELETE FROM acknowledged WHERE partition = ? AND first_sequence = ?",
+                key,
+            )
+        else:
+            self._execute(
+                "UPDATE acknowledged SET first_sequence = first_sequence + ?1,"
+                " base_offset = base_offset + ?1, size_bytes = size_bytes - ?2"
+                " WHERE partition = ?3 AND first_sequence = ?4",
+                (count, size_bytes, *key),
+            )
+        self._kept_bytes -= size_bytes
+        if run.base_offset >= 0:
+            offset = run.base_offset + count - 1
+            partition.floor_offset = max(partition.floor_offset or 0, offset)
         # Without this run the table of partitions says how far this one has come.
         self._save(partition)
-        return run.count
 
     def _forget_log(self, partition: Partition) -> None:
         """Count all in a partition's log as delivered: the topic was deleted."""
@@ -474,21 +452,17 @@ class Partitions:
             " WHERE partition = ?",
             (_GONE_OFFSET, partition.number),
         )
-        partition.runs = deque(
-            msgspec.structs.replace(run, base_offset=_GONE_OFFSET, acknowledged_at_us=0)
-            for run in partition.runs
-        )
         partition.floor_offset = 0
         self._save(partition)
 
-    def _write_run(self, partition: Partition, run: Run) -> None:
-        self._execute(
-            "INSERT OR REPLACE INTO acknowledged VALUES (?, ?, ?, ?, ?, ?)",
-            (partition.number, *msgspec.structs.astuple(run)),
-        )
+    def _measure(self) -> None:
+        """Sum up the acknowledged rows that are kept."""
+        (self._kept_bytes,) = self._execute(
+            "SELECT coalesce(sum(size_bytes), 0) FROM acknowledged"
+        ).fetchone()
 
     def _save(self, partition: Partition) -> None:
-        *columns, _ = msgspec.structs.astuple(partition)
         self._execute(
-            "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", columns
+            "INSERT OR REPLACE INTO partitions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            msgspec.structs.astuple(partition),
         )

@@ -1,5 +1,5 @@
 """
-How much the outbox may still take: of its limit, of the disk, of a file's length.
+How much the outbox may still take: of its limit and of the disk.
 
 Acknowledging and trimming are never refused here: they are what makes room, and for
 them and for the WAL something is always left.
@@ -8,20 +8,20 @@ them and for the WAL something is always left.
 from __future__ import annotations
 
 import os
-import resource
-import sys
+import time
 from contextlib import suppress
 from pathlib import Path
+
+import structlog
 
 from bridge.errors import OutboxFullError
 from bridge.outbox.database import Database, wal_bytes
 
 
-__all__ = ["Quota", "reserve_bytes"]
+__all__ = ["EVENTS_UP_TO", "Quota", "reserve_bytes"]
 
-_LIMIT = "outbox.max_bytes"
-_DISK = "the disk has no room"
-_FILE = "no file of this process may be longer (RLIMIT_FSIZE)"
+_log = structlog.get_logger("bridge.outbox")
+
 
 # A row of just over a page takes two, and one of 200 bytes a little more than itself:
 # twice its weight is never too little.
@@ -31,6 +31,10 @@ _PAGES_A_ROW = 2
 # smaller share.
 _DISK_RESERVE_BYTES = 16 * 2**20
 _DISK_SHARE = 8
+
+# From this use on only the last events of jobs have room: 2 MiB of the buffer, 5,000 of
+# them.
+EVENTS_UP_TO = 7 / 8
 
 # The last part is for gap records only, 64 MiB of the usual 8 GiB.
 _GAPS_SHARE = 128
@@ -49,6 +53,10 @@ _LEAST_STEP_BYTES = 64 * 1024
 _CLOSE = 3 / 4
 _CLOSE_SHARE = 32
 
+# A full outbox at which rows come and go is reported once: it is full no more when it
+# has refused nothing for so long.
+_CALM_SECONDS = 3.0
+
 
 class Quota:
     """What may still be written, counted down with each commit."""
@@ -63,10 +71,17 @@ class Quota:
         # What database and WAL take on the disk, and what one transaction may write.
         self.used_bytes = 0
         self.step_bytes = _LEAST_STEP_BYTES
-        # How much is used, from 0 to 1, and what bounds it; any thread may read them.
-        self.use = 0.0
+        # What bounds it, and whether something was refused lately; any thread may read
+        # them.
         self.reason = ""
+        self.is_full = False
+        self._refused_at = 0.0
         self.measure()
+
+    @property
+    def use(self) -> float:
+        """How much is used, from 0 to 1; for any thread."""
+        return 1.0 - max(self._left, 0) / self._whole
 
     def has_room(self, weight: int) -> bool:
         """Whether records of a weight may be written; measures where they may not."""
@@ -75,88 +90,80 @@ class Quota:
         self.measure()
         return self._fits(weight)
 
+    def refuse(self, reason: str) -> None:
+        """Note that something can't be written."""
+        self._refused_at = time.monotonic()
+        if not self.is_full:
+            self.is_full = True
+            _log.error("outbox.full", path=str(self._database.path), reason=reason)
+
     def spend(self, weight: int) -> None:
         """Count what was written."""
         self._left -= _PAGES_A_ROW * weight
-        self._note_use()
-        if (
-            self.use > _CLOSE
-            and self._measured - self._left > self._whole / _CLOSE_SHARE
-        ):
+        spent = self._measured - self._left
+        if self.use > _CLOSE and spent > self._whole / _CLOSE_SHARE:
             self.measure()
 
     def measure(self) -> None:
         """Look at files and disk; one that gets short has its WAL emptied first."""
         try:
-            left = self._look()
+            by_limit, by_disk = self._look()
             # Rows in the WAL take the room of two.
-            if left[_DISK] < min(left[_LIMIT], _PAGES_A_ROW * self._wal_bytes):
+            if by_disk < min(by_limit, _PAGES_A_ROW * self._wal_bytes):
                 # Where this fails, it is the disk that has no room.
                 with suppress(OutboxFullError):
                     self._database.checkpoint()
-                left = self._look()
+                by_limit, by_disk = self._look()
         except (OutboxFullError, OSError) as error:
-            self._left, self.reason = 0, str(error)
+            left, self.reason = 0, str(error)
         else:
-            self.reason, self._left = min(left.items(), key=lambda item: item[1])
-            if self.reason == _LIMIT:
-                self.reason = f"{_LIMIT} is {self._max_bytes}"
-        # What others have of a disk, or a short limit of files, is no use of this one.
-        self._whole = max(self._content_bytes + max(self._left, 0), 1)
-        self._measured = self._left
-        self._note_use()
+            left, self.reason = by_limit, f"outbox.max_bytes is {self._max_bytes}"
+            if by_disk < by_limit:
+                left, self.reason = by_disk, "the disk has no room"
+        # What others have of a disk isn't this one's use.
+        self._whole = max(self._content_bytes + max(left, 0), 1)
+        self._left = self._measured = left
+        # Events have no room by then: see `Buffer`.
+        if self.use > EVENTS_UP_TO:
+            self.refuse(self.reason)
+        elif self.is_full and time.monotonic() - self._refused_at > _CALM_SECONDS:
+            self.is_full = False
+            _log.info("outbox.has_room", path=str(self._database.path))
 
     def _fits(self, weight: int) -> bool:
         return self._left - _PAGES_A_ROW * weight >= self._whole // _GAPS_SHARE
 
-    def _note_use(self) -> None:
-        self.use = 1.0 - max(self._left, 0) / self._whole
-
-    def _look(self) -> dict[str, int]:
-        """Return the bytes of pages that each bound still allows."""
-        with self._database.errors():
-            pages = self._database.pages()
+    def _look(self) -> tuple[int, int]:
+        """Return the bytes of pages that the limit and the disk still allow."""
+        total, unused = self._database.size_bytes()
         database, wal = _size(self._database.path), _size(self._wal)
         self.used_bytes = database + wal
-        growth = self._max_bytes - self._wal_bytes - pages.total_bytes
+        growth = self._max_bytes - self._wal_bytes - total
         disk = os.statvfs(self._database.path.parent)
         free = disk.f_bavail * disk.f_frsize
         reserve = reserve_bytes(disk.f_blocks * disk.f_frsize)
-        self._content_bytes = pages.total_bytes - pages.free_bytes
+        self._content_bytes = total - unused
         # Pages that are only in the WAL will need a place in the database.
-        owed = max(pages.total_bytes - database, 0)
+        owed = max(total - database, 0)
         # What is written takes room in the WAL, and then in the database, as far as no
         # pages are free there. The WAL gives its room back: for it, half of the reserve
         # is enough.
         for_wal = free - owed - reserve // 2
-        by_disk = min(for_wal, (free - owed - reserve + pages.free_bytes) // 2)
-        longest = _longest_file_bytes()
-        self._share(min(for_wal, longest) // _STEPS)
-        return {
-            _LIMIT: pages.free_bytes + max(growth, 0),
-            _DISK: by_disk,
-            _FILE: longest - longest // _DISK_SHARE - self._content_bytes,
-        }
-
-    def _share(self, step_bytes: int) -> None:
-        """Keep transactions and the WAL as small as a short disk needs them."""
+        by_disk = min(for_wal, (free - owed - reserve + unused) // 2)
+        # A short disk needs small transactions and a small WAL.
+        step_bytes = for_wal // _STEPS
         usual = min(self._wal_bytes // _USUAL_STEPS, _USUAL_STEP_BYTES)
         self.step_bytes = min(max(step_bytes, _LEAST_STEP_BYTES), usual)
         emptied_at = max(min(step_bytes, self._wal_bytes // 2), 0)
         if emptied_at != self._emptied_at:
             self._emptied_at = emptied_at
             self._database.empty_wal_at(emptied_at)
+        return unused + max(growth, 0), by_disk
 
 
 def reserve_bytes(total: int) -> int:
     """Return how much of a disk of a size is kept free of records."""
     return min(_DISK_RESERVE_BYTES, total // _DISK_SHARE)
-
-
-def _longest_file_bytes() -> int:
-    """Return how long this process may make a file (setrlimit(2), `ulimit -f`)."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def _size(path: Path) -> int:

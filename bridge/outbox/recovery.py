@@ -1,9 +1,10 @@
 """
 A damaged file is replaced at the start: what can be read is copied into a new one.
 
-While it runs, a bridge that finds damage marks the file and exits. The next start
-copies rows that wait, jobs, webhooks and gaps into a file of another UUID, moves the
-damaged one aside and never touches it again. A start that dies meanwhile is repeated.
+While it runs, a bridge that finds damage marks the file and exits. The next start moves
+the file aside, never to write to it again, and copies rows that wait, jobs, webhooks
+and gaps into one of another UUID. The mark goes last: it has what a start that dies
+meanwhile needs to go on.
 """
 
 from __future__ import annotations
@@ -50,18 +51,17 @@ _ROWS_A_STEP = 500
 # holds some 20 rows. Where so many fail (0.2 s), a whole branch is gone.
 _TRIES = 20_000
 
-# What is copied beside rows: columns, and what they must be for a row to be believed.
-# SQLite has no checksums of its own.
-_TABLES: Final[dict[str, Any]] = {
-    "topics": tuple[str, int, str | None],
-    "accounts": tuple[int, str, int | None, int | None, int],
-    "jobs": tuple[int, int, bytes, str, str | None, int, int, int],
-    "ended": tuple[int, bytes, int],
-    "deliveries": tuple[int, bytes, int],
-    "held": tuple[int, int, int | None, bytes, int],
-    "gaps": tuple[int, str, bytes, int, int],
-    "replayed": tuple[str],
-}
+# What is copied beside rows. What has another type by now isn't believed.
+_TABLES = (
+    *("topics", "accounts", "jobs", "ended", "deliveries", "held", "gaps"),
+    "replayed",
+)
+
+# All that a start reads, beside the highest row of each partition.
+_READ_AT_START = (
+    *("meta", "envelopes", "topics", "partitions", "acknowledged"),
+    *("accounts", "jobs", "gaps"),
+)
 
 
 class Recovered(msgspec.Struct, frozen=True):
@@ -92,91 +92,28 @@ def recover_if_damaged(path: Path, max_bytes: int) -> None:
         OutboxDirectoryError: The new file can't be written, or the old one not moved.
         OutboxFormatError: It is whole, but no outbox of this version.
     """
-    ready = next(path.parent.glob(f"{path.name}.ready-*"), None)
-    if ready is None:
+    mark = _mark(path)
+    if not mark.exists():
         if not path.exists():
             return
-        if not _mark(path).exists():
-            try:
-                _read_all(path, max_bytes)
-            except OutboxDamagedError as damage:
-                mark_damaged(path, damage)
-                reason = str(damage)
-            else:
-                return
-        else:
-            reason = _mark(path).read_text(errors="replace")
-        ready = _copy(path, max_bytes, reason)
-    _replace(path, ready)
-
-
-def _read_all(path: Path, max_bytes: int) -> None:
-    """Read all that a start reads."""
-    database = Database(path, max_bytes)
-    with closing(database.connection), database.errors():
-        partitions = Partitions(database.connection)
-        partitions.load()
-        Rows(database.connection, partitions).load()
-        for table in ("accounts", "jobs", "gaps"):
-            for values in database.connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
-                _checked(values, _TABLES[table])
-
-
-def _copy(path: Path, max_bytes: int, reason: str) -> Path:
-    """Copy what can be read of a file; gives the finished copy."""
-    now = time.time()
-    for other in path.parent.glob(f"{path.name}.damaged-*"):
-        # A directory entry is as old as its move.
-        if now - other.stat().st_ctime < _DYING_SECONDS:
-            raise OutboxDamagedError(
-                f"outbox.dir: {path} is damaged ({reason}), and so was the file before"
-                " it",
-                hint=f"See whether the disk fails; keep both, in {path.parent}",
-            )
-    fresh = path.with_name(f"{path.name}.new")
-    for part in _PARTS:
-        _part(fresh, part).unlink(missing_ok=True)
-    try:
-        target = Database(fresh, max_bytes)
-        with closing(target.connection):
-            copy = _Copy(path, target)
-            copy.run()
-            target.checkpoint()
-    except OutboxFullError as full:
-        raise OutboxDirectoryError(
-            f"outbox.dir: {path} is damaged ({reason}), and a copy of what can be read"
-            f" can't be written ({full})",
-            hint="See that the disk has room",
-        ) from full
-    moment = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    _log.error(
-        "outbox.damaged",
-        reason=reason,
-        set_aside=str(_aside(path, moment)),
-        rows=copy.rows,
-        lost=copy.lost,
-        stopped_by=copy.reason,
-        advice="a new file is used; keep the old one until you know why",
-    )
-    return fresh.rename(path.with_name(f"{path.name}.ready-{moment}"))
-
-
-def _replace(path: Path, ready: Path) -> None:
-    """Move a damaged file aside, and the copy into its place."""
-    moment = ready.name.rpartition("-")[2]
-    aside = _aside(path, moment)
-    try:
-        for part in _PARTS:
-            if _part(path, part).exists():
-                _part(path, part).rename(_part(aside, part))
-        # Before the copy is in its place: that one isn't damaged.
-        _mark(path).unlink(missing_ok=True)
-        ready.rename(path)
-        directory = os.open(path.parent, os.O_RDONLY)
         try:
+            _read_all(path, max_bytes)
+        except OutboxDamagedError as damage:
+            mark_damaged(path, damage)
+        else:
+            return
+    try:
+        reason = mark.read_text(errors="replace")
+        moment = datetime.fromtimestamp(mark.stat().st_mtime, UTC)
+        aside = path.with_name(f"{path.name}.damaged-{moment:%Y%m%dT%H%M%S.%fZ}")
+        if path.exists() and not aside.exists():
+            _move(path, aside, reason)
+        if aside.exists() and not path.exists():
+            _copy(aside, max_bytes, reason).rename(path)
+            directory = os.open(path.parent, os.O_RDONLY)
             os.fsync(directory)
-        finally:
             os.close(directory)
+        mark.unlink()
     except OSError as error:
         raise OutboxDirectoryError(
             f"outbox.dir: {path} is damaged and can't be moved ({error.strerror})",
@@ -185,8 +122,61 @@ def _replace(path: Path, ready: Path) -> None:
         ) from error
 
 
-def _aside(path: Path, moment: str) -> Path:
-    return path.with_name(f"{path.name}.damaged-{moment}")
+def _read_all(path: Path, max_bytes: int) -> None:
+    """Read all that a start reads."""
+    database = Database(path, max_bytes)
+    with closing(database.connection), database.errors():
+        for table in _READ_AT_START:
+            check = database.connection.execute(f"PRAGMA quick_check({table})")
+            (found,) = check.fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+        Partitions(database.connection).load()
+
+
+def _move(path: Path, aside: Path, reason: str) -> None:
+    """Move a damaged file aside; `OutboxDamagedError` if that was done just now."""
+    for other in path.parent.glob(f"{path.name}.damaged-*"):
+        # A directory entry is as old as its move.
+        age_seconds = time.time() - other.stat().st_ctime
+        if age_seconds < _DYING_SECONDS and not other.name.startswith(aside.name):
+            raise OutboxDamagedError(
+                f"outbox.dir: {path} is damaged ({reason}), and so was the file before"
+                " it",
+                hint=f"See whether the disk fails; keep both, in {path.parent}",
+            )
+    for part in _PARTS:
+        if (source := path.with_name(path.name + part)).exists():
+            source.rename(aside.with_name(aside.name + part))
+
+
+def _copy(aside: Path, max_bytes: int, reason: str) -> Path:
+    """Copy what can be read of a file; gives the copy."""
+    fresh = aside.with_name(f"{aside.name.partition('.damaged-')[0]}.new")
+    for part in _PARTS:
+        fresh.with_name(fresh.name + part).unlink(missing_ok=True)
+    try:
+        target = Database(fresh, max_bytes)
+        with closing(target.connection):
+            copy = _Copy(aside, target)
+            copy.run()
+            target.checkpoint()
+    except OutboxFullError as full:
+        raise OutboxDirectoryError(
+            f"outbox.dir: {aside} is damaged ({reason}), and a copy of what can be read"
+            f" can't be written ({full})",
+            hint="See that the disk has room",
+        ) from full
+    _log.error(
+        "outbox.damaged",
+        reason=reason,
+        set_aside=str(aside),
+        rows=copy.rows,
+        lost=copy.lost,
+        stopped_by=copy.reason,
+        advice="a new file is used; keep the old one until you know why",
+    )
+    return fresh
 
 
 class _Copy:
@@ -209,16 +199,16 @@ class _Copy:
             with self._reads():
                 # Then a file that is too short is read as far as it goes.
                 self._source.execute("PRAGMA writable_schema = ON")
-            for table, kind in _TABLES.items():
+            for table in _TABLES:
                 with target.transaction():
-                    self._copy_table(table, kind)
+                    self._copy_table(table)
             with target.transaction():
                 target.connection.execute(
                     "DELETE FROM jobs WHERE account NOT IN (SELECT id FROM accounts)"
                 )
             with self._reads():
                 self._copy_rows()
-        # Where not all was read, nobody knows how old the rest was.
+        # Where not all was read, the age of the rest is unknown.
         since_us = None if self.reason else self.oldest_us
         recovered = Recovered(self.lost, since_us, time.time_ns() // 1000)
         value = msgspec.json.encode(recovered).decode()
@@ -227,21 +217,20 @@ class _Copy:
                 "INSERT INTO meta VALUES (?, ?)", (RECOVERED, value)
             )
 
-    def _copy_table(self, table: str, kind: Any) -> None:
-        places = ", ".join("?" * len(kind.__args__))
-        statement = f"INSERT OR IGNORE INTO {table} VALUES ({places})"  # noqa: S608
+    def _copy_table(self, table: str) -> None:
         is_held = table == "held"
         for values in self._all_of(table):
+            places = ", ".join("?" * len(values))
+            statement = f"INSERT OR IGNORE INTO {table} VALUES ({places})"  # noqa: S608
             try:
-                checked = _checked(values, kind)
                 if is_held:
-                    decode_held(checked)
+                    decode_held(values)
+                copied = self._target.connection.execute(statement, values).rowcount
             except sqlite3.DatabaseError as error:
                 self.lost += is_held
                 self.reason = str(error)
-                continue
-            copied = self._target.connection.execute(statement, checked).rowcount
-            self.rows += copied if is_held else 0
+            else:
+                self.rows += copied if is_held else 0
 
     def _all_of(self, table: str) -> Iterator[tuple[Any, ...]]:
         """Give a table's rows; at a damage also those from the other end up to it."""
@@ -329,19 +318,5 @@ class _Copy:
             self.reason = str(error)
 
 
-def _checked(values: tuple[Any, ...], kind: Any) -> tuple[Any, ...]:
-    """Return a row's values; `DatabaseError` if they can't be what was written."""
-    try:
-        # Otherwise a key that has become a text would be decoded from base64.
-        checked: tuple[Any, ...] = msgspec.convert(values, kind, builtin_types=(bytes,))
-    except msgspec.ValidationError as error:
-        raise sqlite3.DatabaseError(f"a row has changed: {error}") from error
-    return checked
-
-
 def _mark(path: Path) -> Path:
     return path.with_name(f"{path.name}.is-damaged")
-
-
-def _part(path: Path, part: str) -> Path:
-    return path.with_name(f"{path.name}{part}")

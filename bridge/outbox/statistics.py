@@ -157,8 +157,6 @@ class OutboxStatistics(msgspec.Struct):
     full: Annotated[
         bool, gauge("bridge_outbox_full", "Whether the outbox refuses records (1).")
     ] = False
-    # `time.monotonic` of the last commit that emptied the buffer, 0 for none.
-    committed_at: float = 0.0
     # Held while a commit is counted.
     lock: Lock = msgspec.field(default_factory=Lock)
 
@@ -179,7 +177,7 @@ class OutboxStatistics(msgspec.Struct):
         return max(0.0, time.time() - self.oldest_received_at_us / 1_000_000)
 
     def copied(self) -> OutboxStatistics:
-        """Return what stood at one moment: no commit is counted by halves."""
+        """Return the values of one moment: no commit is counted by halves."""
         with self.lock:
             return msgspec.structs.replace(
                 self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Literal
 
 import msgspec
 
@@ -17,15 +18,27 @@ from bridge.events.job_status import TERMINAL_STATUSES
 from bridge.events.record import Record
 from bridge.outbox.database import Database
 from bridge.outbox.jobs import Jobs
-from bridge.outbox.memory import Remembered
 from bridge.outbox.partitions import Partitions, Run
+from bridge.outbox.recovery import RECOVERED, Recovered
 from bridge.outbox.rows import Rows, checksum
 from bridge.outbox.statistics import OutboxStatistics, TopicCounts
-from bridge.outbox.values import Delivery, Healing, Placed, Retention
+from bridge.outbox.values import (
+    Delivery,
+    Healing,
+    LeftGap,
+    Loss,
+    Memory,
+    Placed,
+    Retention,
+    Spent,
+)
 from bridge.outbox.webhooks import Webhooks, is_awaited, is_needed
 
 
 __all__ = ["Store"]
+
+# Under this name a process that stops in order says so.
+_STOPPED = "stopped"
 
 
 class Kept(msgspec.Struct, frozen=True):
@@ -54,19 +67,18 @@ class Store:
         self.news: Counter[str] = Counter()
         self.partitions = Partitions(connection)
         self.rows = Rows(connection, self.partitions)
-        self.remembered = Remembered(connection)
         self.jobs = Jobs(
-            connection,
-            retention,
-            self.news,
-            self.remembered.account_number,
-            refuse_late,
+            connection, retention, self.news, self._account_number, refuse_late
         )
         self.webhooks = Webhooks(connection)
         # Of rows that are in the log; noted by the next transaction.
         self.acknowledged: deque[tuple[str, int, Run]] = deque()
         # The new rows of the last transaction.
         self.placed: list[Placed] = []
+        self._is_stopped = False
+        # What a damaged file has lost, until its gap records are committed.
+        self.recovered: Recovered | None = None
+        self._accounts: dict[str, int] = {}
         database.reload = self._load
         with database.errors():
             self._load()
@@ -78,9 +90,34 @@ class Store:
     def _load(self) -> None:
         self.partitions.load()
         self.rows.load()
-        self.remembered.load()
         self.jobs.load()
         self.webhooks.load()
+        self._accounts = dict(self._execute("SELECT ce_source, id FROM accounts"))
+        meta = dict(self._execute("SELECT name, value FROM meta"))
+        self._is_stopped = _STOPPED in meta
+        value = meta.get(RECOVERED)
+        self.recovered = value and msgspec.json.decode(value, type=Recovered)
+
+    def memory(self) -> Memory:
+        """Return what the process before has left."""
+        proved, spent = {}, {}
+        for ce_source, covered_us, since_us, used in self._execute(
+            "SELECT ce_source, covered_us, quota_since_us, quota_used FROM accounts"
+        ):
+            if covered_us is not None:
+                proved[ce_source] = covered_us
+            if since_us is not None:
+                spent[ce_source] = Spent(since_us, used)
+        gaps = self._execute(
+            "SELECT value, healed_by_status_endpoint, healed_by_webhook"
+            " FROM gaps ORDER BY id"
+        )
+        left_gaps = tuple(LeftGap(*values) for values in gaps)
+        damage = None
+        if (lost := self.recovered) is not None:
+            times = lost.since_us, lost.until_us
+            damage = Loss(0, "outbox_damaged", None, *times, lost.rows)
+        return Memory(proved, self._is_stopped, left_gaps, spent, damage)
 
     @contextmanager
     def transaction(
@@ -93,7 +130,9 @@ class Store:
         self.partitions.counts.clear()
         self.jobs.begin()
         with self._database.transaction(is_synced=is_synced):
-            self.remembered.note_start()
+            if self._is_stopped:
+                self._execute("DELETE FROM meta WHERE name = ?", (_STOPPED,))
+                self._is_stopped = False
             for topic, partition, run in runs:
                 self.partitions.acknowledge(topic, partition, run)
             yield
@@ -139,19 +178,46 @@ class Store:
         self.append([one.record for one in kept])
         for one in kept:
             if one.opens is not None:
-                self.remembered.open_gap(one.opens, one.record.value)
-            if one.closes is not None:
-                self.remembered.close_gap(one.closes)
-        self.remembered.forget_recovery()
+                # How much of a known one was healed is kept.
+                self._execute(
+                    "INSERT INTO gaps (gap_id, value) VALUES (?, ?)"
+                    " ON CONFLICT (gap_id) DO UPDATE SET value = excluded.value",
+                    (one.opens, one.record.value),
+                )
+            self._execute("DELETE FROM gaps WHERE gap_id = ?", (one.closes,))
+        if self.recovered is not None:
+            self._execute("DELETE FROM meta WHERE name = ?", (RECOVERED,))
+            self.recovered = None
+
+    def prove(self, covered_us: Mapping[str, int]) -> None:
+        """Write up to when everything of accounts has arrived; it may be earlier."""
+        for ce_source, us in covered_us.items():
+            self._execute(
+                "UPDATE accounts SET covered_us = ? WHERE id = ?",
+                (us, self._account_number(ce_source)),
+            )
+
+    def spend(self, spent: Mapping[str, Spent]) -> None:
+        """Write what accounts have asked, in place of what they had before."""
+        for ce_source, asked in spent.items():
+            self._execute(
+                "UPDATE accounts SET quota_since_us = ?, quota_used = ? WHERE id = ?",
+                (asked.since_us, asked.calls, self._account_number(ce_source)),
+            )
+
+    def note_stop(self) -> None:
+        """Write that the process stops in order."""
+        self._execute("INSERT OR REPLACE INTO meta VALUES (?, '')", (_STOPPED,))
+        self._is_stopped = True
 
     def heal(self, healing: Healing) -> bool:
-        """Write what dryAPI answered; False if its job was heard of since."""
+        """Write what dryAPI answered; False if its job had events since."""
         if not is_needed(self.jobs, healing):
             self.news["superseded"] += 1
             return False
         self.append([healing.record])
         self.news["committed"] += 1
-        self.remembered.heal(healing.gap_ids, "healed_by_status_endpoint")
+        self._heal_gaps(healing.gap_ids, "healed_by_status_endpoint")
         return True
 
     def take(self, delivery: Delivery) -> bool:
@@ -170,7 +236,7 @@ class Store:
             return False
         self.append([record])
         if record.status in TERMINAL_STATUSES:
-            self.remembered.heal(gap_ids, "healed_by_webhook")
+            self._heal_gaps(gap_ids, "healed_by_webhook")
         return True
 
     def replay(self, letters: Mapping[str, Sequence[Record]]) -> set[str]:
@@ -187,3 +253,27 @@ class Store:
         """Return those of the dead letters that were replayed."""
         known = "SELECT 1 FROM replayed WHERE ce_id = ?"
         return {one for one in ce_ids if self._execute(known, (one,)).fetchone()}
+
+    def _heal_gaps(
+        self,
+        gap_ids: Sequence[str],
+        by: Literal["healed_by_status_endpoint", "healed_by_webhook"],
+    ) -> None:
+        """Count that a job of gaps is healed; unknown gaps are ignored."""
+        for gap_id in gap_ids:
+            self._execute(
+                f"UPDATE gaps SET {by} = {by} + 1 WHERE gap_id = ?",  # noqa: S608
+                (gap_id,),
+            )
+
+    def _account_number(self, ce_source: str) -> int:
+        """Return an account's number, adding the account if it is new."""
+        number = self._accounts.get(ce_source)
+        if number is None:
+            number = max(self._accounts.values(), default=0) + 1
+            self._execute(
+                "INSERT INTO accounts (id, ce_source) VALUES (?, ?)",
+                (number, ce_source),
+            )
+            self._accounts[ce_source] = number
+        return number

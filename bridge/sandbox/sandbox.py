@@ -47,14 +47,9 @@ from bridge.settings import split_address
 
 __all__ = ["Sandbox"]
 
-# Every client is the developer's own, and each WebSocket keeps its connection: many,
-# and idle ones for longer than their clients keep them. No body is long.
-_LIMITS: Final = Limits(
-    max_connections=50_000,
-    head_seconds=75,
-    max_requests=2**31,
-    max_body_bytes=64 * 1024,
-)
+# Every client is the developer's own, and each WebSocket keeps its connection: many. No
+# body is long.
+_LIMITS: Final = Limits(max_connections=50_000, max_body_bytes=64 * 1024)
 
 
 class Sandbox:

@@ -1,9 +1,10 @@
-"""The command that writes `schemas/` and their page, or reports stale files."""
+"""The command that writes `schemas/` and the generated parts of their page."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from bridge.schemas.json_schema import SCHEMAS, Schema, as_text, text_of
 def _main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bridge.schemas",
-        description="Write schemas/ and docs/contract-reference.md.",
+        description=f"Write schemas/ and the tables of {_PAGE}.",
     )
     parser.add_argument(
         "--check",
@@ -26,7 +27,7 @@ def _main() -> int:
     is_check = parser.parse_args().check
     files = {f"schemas/{name}.schema.json": text_of(name) for name in SCHEMAS}
     files["schemas/asyncapi.json"] = as_text(build_document())
-    files["docs/contract-reference.md"] = "\n".join(_page())
+    files[str(_PAGE)] = _page()
     stale = []
     for name, text in files.items():
         path = Path(name)
@@ -42,54 +43,81 @@ def _main() -> int:
 
 # -- The page --------------------------------------------------------------------------
 
-# Longer patterns say less than the words beside them.
+_PAGE = Path("docs/consume/records.md")
+_PART = re.compile(
+    r"(<!-- Generated: (.+?)\. [^\n]*-->\n).*?(<!-- End -->\n)", re.DOTALL
+)
+
+# What a cell of a table can show.
 _LONGEST_PATTERN = 40
+_LONGEST_CELL = 200
 
 
-def _page() -> Iterator[str]:
-    """Write what the AsyncAPI document says, in Markdown, part by part."""
-    yield (
-        "# Topics, headers and values\n\n"
-        "<!-- Written by `make schemas`. -->\n\n"
-        "[asyncapi.json](../schemas/asyncapi.json) is the same for programs."
-        " [Contract](contract.md) says what may change, and what won't.\n"
+def _page() -> str:
+    """Return the page with its generated parts as the schemas have them."""
+    parts = {
+        "topics": _topics(),
+        "every record": _members("header", "", _common()),
+        **{topic.name: "\n".join(_section(topic)) for topic in TOPICS},
+    }
+    text = _PART.sub(
+        lambda found: f"{found[1]}\n{parts.pop(found[2])}\n{found[3]}",
+        _PAGE.read_text(encoding="utf-8"),
     )
-    yield INTRODUCTION
+    assert not parts, f"{_PAGE} has no part for {', '.join(parts)}"
+    return text
+
+
+def _topics() -> str:
     rows = [(f"`{one.name}`", one.summary, one.key["description"]) for one in TOPICS]
-    yield _table(("topic", "a record", "key"), rows)
-    for topic in TOPICS:
-        yield from _section(topic)
+    return f"{INTRODUCTION}\n" + _table(("topic", "a record", "key"), rows)
+
+
+def _common() -> Schema:
+    """Return what the headers of all topics have in common."""
+    first, *others = (SCHEMAS[topic.headers] for topic in TOPICS)
+    return {
+        "required": first["required"],
+        "properties": {
+            name: member
+            for name, member in first["properties"].items()
+            if all(other["properties"].get(name) == member for other in others)
+        },
+    }
 
 
 def _section(topic: Topic) -> Iterator[str]:
     of_value = SCHEMAS.get(topic.value)
     names = [topic.headers] if of_value is None else [topic.value, topic.headers]
-    links = [f"[{name}](../schemas/{name}.schema.json)" for name in names]
-    yield f"## {topic.name}\n\n{topic.description}\n"
+    links = [f"[{name}](../../schemas/{name}.schema.json)" for name in names]
+    yield f"{topic.description}\n"
     yield f"JSON Schema: {' and '.join(links)}.\n"
-    yield f"### Headers of {topic.name}\n"
-    yield _members("header", SCHEMAS[topic.headers])
-    yield f"### Value of {topic.name}\n"
-    yield f"{topic.value}\n" if of_value is None else _members("member", of_value)
-    yield f"### Examples of {topic.name}\n"
-    for _, summary, headers, value in topic.records():
-        lines = [f"{name}: {text}" for name, text in headers.items()]
-        lines += ["", value if of_value is None else json.dumps(value, indent=2)]
-        text = "\n".join(lines)
-        yield f"{summary}\n\n```text\n{text}\n```\n"
+    if of_value is None:
+        yield f"Value: {topic.value[0].lower()}{topic.value[1:]}\n"
+    else:
+        yield _members("member", "of the value", of_value)
+    headers = SCHEMAS[topic.headers]
+    own = headers["properties"].keys() - _common()["properties"].keys()
+    members = {n: m for n, m in headers["properties"].items() if n in own}
+    yield _members("header", "", headers | {"properties": members})
+    _, summary, example, value = next(topic.records())
+    lines = [f"{name}: {text}" for name, text in example.items()]
+    lines += ["", value if of_value is None else json.dumps(value, indent=2)]
+    text = "\n".join(lines)
+    yield f"{summary}\n\n```text\n{text}\n```\n"
 
 
-def _members(kind: str, schema: Schema) -> str:
+def _members(kind: str, whose: str, schema: Schema) -> str:
     rows = [
         (
             f"`{name}`",
-            "yes" if name in schema["required"] else "",
+            "always" if name in schema["required"] else "",
             _form(member),
             member["description"],
         )
         for name, member in schema["properties"].items()
     ]
-    return _table((kind, "always", "form", "meaning"), rows)
+    return _table((f"{kind} {whose}".strip(), "present", "form", "meaning"), rows)
 
 
 def _form(schema: dict[str, Any]) -> str:
@@ -98,7 +126,8 @@ def _form(schema: dict[str, Any]) -> str:
         return " or ".join(map(_form, schema["anyOf"]))
     if "const" in schema or "enum" in schema:
         words = schema.get("enum") or [schema["const"]]
-        return ", ".join(f"`{word}`" for word in words)
+        text = ", ".join(f"`{word}`" for word in words)
+        return text if len(text) <= _LONGEST_CELL else f"one of {len(words)} values"
     parts = [str(schema["type"])]
     if "format" in schema:
         parts.append(schema["format"])

@@ -23,20 +23,20 @@ from bridge.settings import Settings
 __all__ = ["INTRODUCTION", "TOPICS", "Topic", "build_document"]
 
 INTRODUCTION: Final = f"""\
-The topics that the bridge writes, for `--topic jobs`: with another name the other
-topics are named after it, and each name can be set.
+The topics that the bridge writes with `--topic jobs`. The other topics are named after
+it, and each name can be set.
 
 Every record is a CloudEvent in binary mode: attributes are headers with the prefix
 `ce_`, and the value is the event's data. The headers `bridge_...` are the bridge's own.
-Values of headers are texts in UTF-8, numbers are decimal. Members and headers may be
-added: ignore those that you don't know.
+Headers are UTF-8 strings, and numbers are decimal. Ignore unknown members and headers:
+more may be added.
 
 Producers are idempotent. After a failure a topic can have a record twice, with the same
-`{names.CE_ID}`; with `delivery = "transactional"`, readers with
-`isolation.level=read_committed` don't see that.
+`{names.CE_ID}`. With `delivery = "transactional"`, readers with
+`isolation.level=read_committed` don't see the second one.
 
 With a Schema Registry (`schema_registry.url`) the JSON values on `jobs` and `jobs.gaps`
-are in Confluent's wire format: a zero byte and the schema's id (four bytes) precede the
+are in Confluent's wire format. A zero byte and the schema's id (four bytes) precede the
 JSON.
 """
 
@@ -108,14 +108,15 @@ TOPICS: Final = (
         summary="One status of one job, as dryAPI reported it.",
         description=(
             "All records of a job are in one partition, in the order in which the"
-            " bridge read them, as long as the topic's partition count stays: the"
-            " partition is that of Java's default partitioner (murmur2 over the key)."
-            f" Records with the origin `{Origin.REPLAY}` come when they are replayed."
-            "\n\nThe record with `done` or `error` is the job's last one, unless the"
-            " setting `after_terminal` is `publish`: so the latest record of each key,"
-            " in a compacted topic or a table, is the job's state."
-            "\n\nThe value is the event's own bytes wherever they conform; otherwise"
-            f" `{names.BRIDGE_NORMALIZED}` names what was changed. Members that the"
+            " bridge read them. New jobs get the partition of Java's default"
+            " partitioner (murmur2 over the key). A running job keeps its partition"
+            " when partitions are added. Records with the origin"
+            f" `{Origin.REPLAY}` are written when an operator replays dead letters."
+            "\n\nA job's terminal record (`done` or `error`) is its last one, unless"
+            " the setting `after_terminal` is `publish`. So the latest record of a key"
+            " is the job's state, in a compacted topic or a table."
+            "\n\nThe value is the event's own bytes if they conform. Otherwise"
+            f" `{names.BRIDGE_NORMALIZED}` lists what was changed. Members that the"
             " schema doesn't name pass through."
         ),
         key=_REQUEST_ID,
@@ -134,10 +135,10 @@ TOPICS: Final = (
         title="Dead letter",
         summary="What can't be published on its own topic, and why.",
         description=(
-            "An event that doesn't conform, one that came after its job's last record,"
-            " a preview that isn't an image, or a record that the broker refused. The"
-            " key is the `request_id` where one was found (a gap's client id where the"
-            " broker refused a gap), and there is none otherwise."
+            "An event that doesn't conform, or that came after its job's last record."
+            " Also a preview that isn't an image, and a record that the broker"
+            " refused. The key is the `request_id` if one was found, or the client id"
+            " of a refused gap. Otherwise there is no key."
         ),
         key={
             "type": ["string", "null"],
@@ -159,9 +160,9 @@ TOPICS: Final = (
         title="Gap",
         summary="One interval in which events of one account may have been missed.",
         description=(
-            "A record when it opens, with `until` null, one with the same `gap_id` when"
-            " it closes, and one when it is resolved: when it is known how the jobs"
-            " that were in flight ended, or that this can't be learned. More follow if"
+            "A gap has a record when it opens, with `until` null, and one with the same"
+            " `gap_id` when it closes. A third follows when the gap is resolved: the"
+            " end of the jobs in flight is known, or can't be learned. More follow if"
             " something is learned later. The last record of each `gap_id` counts."
         ),
         key={
@@ -172,7 +173,7 @@ TOPICS: Final = (
         headers="gap-headers",
         value="gap",
         examples={
-            "opened": ("A gap has begun.", _GAPS[0]),
+            "opened": ("A gap that is open.", _GAPS[0]),
             "closed": ("The same gap is over.", _GAPS[1]),
             "resolved": ("How all of its jobs ended is known.", _GAPS[2]),
         },
@@ -183,11 +184,11 @@ TOPICS: Final = (
         title="Preview",
         summary="A preview of a running job: the image itself.",
         description=(
-            "Only with the setting `previews` at `topic`. The record on `jobs` that it"
-            " belongs to has `preview` null and the image's digest in"
-            f" `{names.BRIDGE_PREVIEW_SHA256}`: key and digest together are the"
-            " reference. Where the topic is compacted only the latest preview of a job"
-            " is kept: the digests in older records then have no image."
+            "Only with the setting `previews` at `topic`. The job's record on `jobs`"
+            " has `preview` null and the image's digest in"
+            f" `{names.BRIDGE_PREVIEW_SHA256}`: key and digest are the reference. A"
+            " compacted topic keeps only the latest preview of a job. The digests in"
+            " older records then have no image."
         ),
         key=_REQUEST_ID,
         headers="preview-headers",

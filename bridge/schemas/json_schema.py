@@ -27,13 +27,13 @@ __all__ = ["SCHEMAS", "Schema", "as_text", "text_of"]
 Schema: TypeAlias = dict[str, Any]
 
 
-def _text(description: str, example: str, **keywords: object) -> Schema:
+def _text(description: str, *examples: str, **keywords: object) -> Schema:
     """Describe a header: its value is a text."""
     return {
         "description": description,
         "type": "string",
         **keywords,
-        "examples": [example],
+        "examples": list(examples),
     }
 
 
@@ -66,7 +66,7 @@ _CONNECT_STAGES: Final = (
 
 _REQUEST_ID: Final = msgspec.json.schema(RequestId)
 _JSON: Final = _one_of(
-    f"The type of the value's bytes: `{names.BYTES_CONTENT}` where a Schema Registry's"
+    f"The type of the value's bytes: `{names.BYTES_CONTENT}` if a Schema Registry's"
     " prefix precedes the JSON.",
     (names.JSON_CONTENT, names.BYTES_CONTENT),
 )
@@ -75,8 +75,8 @@ _JSON: Final = _one_of(
 _COMMON: Final = {
     names.CE_SPECVERSION: _const("The version of CloudEvents.", "1.0"),
     names.CE_ID: _text(
-        "Identity of what the bridge read, never used twice. Two records with the same"
-        " one are the same: ignore the second.",
+        "The identity of what the bridge read. Two records with the same one are the"
+        " same: ignore the second.",
         "5f0c1c526a2f4c53-17",
         minLength=1,
     ),
@@ -87,8 +87,8 @@ _COMMON: Final = {
         minLength=1,
     ),
     names.CE_TIME: _text(
-        "When the bridge read the event, or made the record of a gap: RFC 3339, UTC,"
-        " microseconds. The record's timestamp is the same, in milliseconds.",
+        "When the bridge read the event, or wrote the gap: UTC, microseconds. The"
+        " record's timestamp is the same, in milliseconds.",
         "2026-01-31T12:00:00.000000Z",
         **TIME_SCHEMA,
     ),
@@ -98,8 +98,8 @@ _COMMON: Final = {
         format="uuid",
     ),
     names.BRIDGE_SEQUENCE: _text(
-        "The record's number among those of its outbox on its topic and partition,"
-        " decimal, without holes: a hole shows a loss.",
+        "The record's number within its outbox, topic and partition. It has no holes:"
+        " a hole shows a loss.",
         "17",
         pattern="^[1-9][0-9]*$",
     ),
@@ -107,18 +107,16 @@ _COMMON: Final = {
 }
 _ANOMALY: Final = {
     names.BRIDGE_ANOMALY: _text(
-        "Only where something is unusual: words with commas between, of `duplicate`"
-        " (the job's last event again), `regression` (less progress than the job had,"
-        " or after its end), `resent` (sent again, because Kafka had lost it) and"
-        " `replayed` (was a dead letter). Ignore words that you don't know.",
-        names.RESENT.decode(),
+        "What is unusual, comma-separated: `duplicate`, `regression`, `resent` or"
+        " `replayed`. Ignore unknown values.",
+        *("duplicate", "regression", "resent", "replayed"),
         pattern=_WORDS,
     )
 }
 _PREVIEW: Final = {
     names.BRIDGE_PREVIEW_SHA256: _text(
-        "Only where the event's preview is a record of its own, with the same key, on"
-        " `jobs.previews`: SHA-256 of the image, in hexadecimal, in both records.",
+        "SHA-256 of the preview's image, if it is a record of its own on"
+        " `jobs.previews`. Both records have the same key and digest.",
         _DIGEST,
         pattern=_HEXADECIMAL,
     )
@@ -127,27 +125,24 @@ _PREVIEW: Final = {
 _NOTES: Final = {
     **_ANOMALY,
     names.BRIDGE_NORMALIZED: _text(
-        "Only where the event's bytes were changed: words with commas between, of"
-        f" {', '.join(f'`{change}`' for change in Change)}. Ignore words that you don't"
-        " know.",
-        Change.PREVIEW_MOVED,
+        "What the bridge changed in the event, comma-separated. Ignore unknown values.",
+        *Change,
         pattern=_WORDS,
     ),
     names.BRIDGE_REPLAYED_FROM: _text(
-        f"Only with the origin `{Origin.REPLAY}`: the place of the dead letter that"
-        " this was, as topic, `-`, partition, `@`, offset.",
+        f"With the origin `{Origin.REPLAY}`: where the dead letter is, as"
+        " `topic-partition@offset`.",
         "jobs.dlq-0@17",
         pattern="^[a-zA-Z0-9._-]+-[0-9]+@[0-9]+$",
     ),
     names.BRIDGE_REPLAYED_CE_ID: _text(
-        f"Only with the origin `{Origin.REPLAY}`: the `ce_id` of that dead letter;"
-        " empty where it had none.",
+        f"With the origin `{Origin.REPLAY}`: the `ce_id` of that dead letter; empty if"
+        " it had none.",
         "5f0c1c526a2f4c53-16",
     ),
     names.TRACEPARENT: _text(
-        "Only with tracing: W3C Trace Context of the span in which the bridge made the"
-        " record. Where it isn't sampled the lowest bit of the last two digits is 0,"
-        " and no span of it is kept.",
+        "With tracing: W3C Trace Context of the span in which the bridge made the"
+        " record.",
         "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
         pattern="^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
     ),
@@ -156,14 +151,14 @@ _NOTES: Final = {
 _DEAD_LETTER: Final = {
     names.CE_TYPE: _const("What happened.", names.DEAD_LETTER_TYPE),
     names.CONTENT_TYPE: _text(
-        f"The type of the value's bytes; `{names.BYTES_CONTENT}` where it isn't known,"
-        " or where the value was cut.",
+        f"The type of the value's bytes; `{names.BYTES_CONTENT}` if it is unknown or"
+        " the value was truncated.",
         names.JSON_CONTENT,
         minLength=1,
     ),
     names.BRIDGE_REASON: _one_of("Why it is a dead letter.", DeadLetterReason),
     names.ERROR_STAGE: _one_of(
-        "Where it failed, in Kafka Connect's words.", _CONNECT_STAGES
+        "Where it failed, as Kafka Connect names the stages.", _CONNECT_STAGES
     ),
     names.ERROR_CLASS: _text(
         "The error's class, with its module.",
@@ -171,19 +166,19 @@ _DEAD_LETTER: Final = {
         minLength=1,
     ),
     names.ERROR_MESSAGE: _text(
-        "What is wrong, for people: names of members, never their content.",
+        "What is wrong, for people. It names members, never their content.",
         "the event is not UTF-8",
     ),
 }
 _OF_DEAD_LETTER: Final = {
     names.CE_SUBJECT: _text(
-        "The job, or the client id of a gap. Also the record's key. Both are absent"
-        " where none is known.",
+        "The job, or the client id of a gap. Also the record's key. Both are absent if"
+        " it is unknown.",
         "123e4567-e89b-12d3-a456-426614174000",
         minLength=1,
     ),
     names.BRIDGE_TRUNCATED: _const(
-        "Only where the value is the first part of the original bytes.", "true"
+        "The value is only the first part of the original bytes.", "true"
     ),
     names.BRIDGE_ORIGINAL_SIZE: _text(
         "With `bridge_truncated`: the number of original bytes.",
@@ -196,8 +191,8 @@ _OF_DEAD_LETTER: Final = {
         pattern=_HEXADECIMAL,
     ),
     names.BRIDGE_REFUSED_TOPIC: _text(
-        f"Only with the reason `{DeadLetterReason.REFUSED_BY_BROKER}`: the topic that"
-        " the record was meant for.",
+        f"With the reason `{DeadLetterReason.REFUSED_BY_BROKER}`: the topic that the"
+        " broker refused the record for.",
         "jobs",
         minLength=1,
     ),

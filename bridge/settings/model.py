@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from bridge.errors import DOCS_URL
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.metadata import (
     API_TOKEN,
@@ -141,7 +142,7 @@ class PusherSettings(Section, frozen=True):
         about(
             "Longest wait for one answer: connection, pong, subscription, "
             "authorization",
-            because="three repeats of a lost TCP SYN (after 1, 3, 7 s); the protocol's "
+            because="three repeats of a lost TCP SYN (after 1, 3, 7 s). The protocol's "
             "30 s for a pong would leave a dead socket unnoticed for 60 s",
             gt=0,
         ),
@@ -388,8 +389,9 @@ class TracingSettings(Section, frozen=True):
     enabled: Annotated[
         bool,
         about(
-            "Make spans and add a traceparent to records; needs the extra tracing. "
-            "OTEL_* variables say where spans are sent: see docs/tracing.md",
+            "Make spans and add a traceparent to records; needs the extra tracing."
+            " OTEL_* variables set where spans are sent:"
+            f" see {DOCS_URL}/operate/tracing.md",
             because="it costs more than everything else that is done with an event",
         ),
     ] = False
@@ -506,7 +508,7 @@ class Settings(Section, frozen=True):
     delivery: Annotated[
         Literal["idempotent", "transactional"],
         about(
-            "What writes to Kafka guarantee: see docs/delivery.md",
+            f"What writes to Kafka guarantee: see {DOCS_URL}/evaluate/guarantees.md",
             because="a partition without a leader delays only itself in this mode, and "
             "consumers never wait for a bridge that died",
         ),
@@ -515,7 +517,7 @@ class Settings(Section, frozen=True):
         Literal["inline", "drop", "topic"],
         about(
             "Where previews go: with their event, nowhere, or to a topic of their own; "
-            "see docs/previews.md",
+            f"see {DOCS_URL}/consume/previews.md",
             because="the event's own bytes pass through untouched",
         ),
     ] = "inline"

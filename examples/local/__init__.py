@@ -7,5 +7,5 @@ It starts the sandbox, Apache Kafka, the bridge and the board as a user would, e
 a process of its own, and shows the jobs as a consumer reads them. `run` puts the parts
 together, `processes` starts each and asks it over HTTP, `counts` counts and judges,
 `screen` writes to the terminal. The servers come from the development tree
-(`tests.kit`): this is no part of the installed package.
+(`tests.kit`): this isn't in the installed package.
 """

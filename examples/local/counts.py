@@ -131,7 +131,7 @@ def summary_table(totals: Totals, delays_seconds: Iterable[float]) -> Table:
     rows = {
         "emitted by the sandbox": totals.emitted,
         "read by the bridge": totals.bridge.read,
-        "told on another way": totals.bridge.healed,
+        "from status endpoint, webhooks": totals.bridge.healed,
         "on the topic": totals.on_topic,
         "dead letters": totals.letters,
         "consumed by the live view": totals.consumed,

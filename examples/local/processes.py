@@ -55,7 +55,7 @@ _WEBHOOK_SECRET = "whsec_made-up-for-this-machine-only"  # likewise
 # Long enough for the socket, which is on this machine; a timed run waits for it.
 _HOLD_SECONDS = 1.0
 
-# Records of jobs that came on another way than by the socket.
+# Records of jobs that didn't come from the socket.
 _HEALED = {
     ("bridge_webhook_released_total", "written"),
     ("bridge_reconciliation_jobs_total", "healed"),
@@ -103,7 +103,7 @@ class BridgeNumbers:
 
 
 def sandbox_child(folder: Path, addresses: Addresses) -> ChildProcess:
-    """Describe the sandbox's process; it emits nothing until it is told to."""
+    """Describe the sandbox's process; it emits nothing until it is asked to."""
     options = {
         "--listen": addresses.sandbox,
         "--rate": "0",

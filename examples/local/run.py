@@ -92,7 +92,7 @@ async def run(seconds: float | None, rate: float, screen: Screen, folder: Path) 
         ):
             await screen.step(title, partial(stack.enter_async_context, running(child)))
             children.append(child)
-        # Ends before the bridge does, so that nothing is emitted to nobody.
+        # Ends before the bridge does, so that nothing is emitted without a reader.
         stack.push_async_callback(_stop_emission, screen, addresses)
         settings = KafkaSettings(bootstrap_servers=addresses.kafka)
         # From the beginning, so that the count is that of the topic.
@@ -115,7 +115,7 @@ async def _start_kafka(
     existing = existing_kafka()
     if existing is not None:
         await trio.to_thread.run_sync(existing.check)
-        # Others' topics are left alone, and ours don't stay.
+        # Others' topics stay, and ours don't stay.
         topic = f"jobs-{uuid.uuid4().hex[:8]}"
         stack.push_async_callback(_delete_topics, existing, topic)
         screen.say(f"Kafka at {existing.bootstrap_servers} is used")
@@ -177,7 +177,7 @@ class _Watch:
         self._consumed = Consumed()
 
     async def run(self, reader: TopicReader, seconds: float | None) -> bool:
-        """Show the jobs until the time is over; tell whether all arrived."""
+        """Show the jobs until the time is over; return whether all arrived."""
         drained = True
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._ask)
@@ -262,7 +262,7 @@ class _Watch:
         return False
 
     async def sum_up(self) -> bool:
-        """Print the summary and tell whether its numbers agree."""
+        """Print the summary and return whether its numbers agree."""
         await self._look()
         topic, kafka = self._addresses.topic, self._addresses.kafka
         records, letters = [

@@ -114,7 +114,7 @@ Start one more job:
 
   curl -X POST {sandbox}/jobs
 
-Take the WebSocket away for eight seconds, and see what is healed:
+Take the WebSocket away for eight seconds, and see what is recovered:
 
   curl -X POST {sandbox}/sandbox/sockets/drop -d '{{"refuse":{{"seconds":8}}}}'
   .venv/bin/bridge gaps --bootstrap-servers {addresses.kafka} --topic {topic}

@@ -241,7 +241,7 @@ async def test_events_are_compressed_for_a_browser() -> None:
 
 async def test_a_browser_that_does_not_read_is_disconnected() -> None:
     """After the time that one send may take."""
-    limits = Limits(answer_seconds=0.3)
+    limits = Limits(phase_seconds=0.3)
     with structlog.testing.capture_logs() as logs:
         async with served(limits, max_jobs=400) as (here, port):
             client = await asked(port)

@@ -95,7 +95,7 @@ def after_upgrade(script: Callable[[Peer], Awaitable[None]], told: str) -> Fault
 pytestmark = pytest.mark.timeout(300)
 
 _AT_ONCE = 6
-_PAGE = Path(__file__).parents[2] / "docs" / "check.md"
+_PAGE = Path(__file__).parents[2] / "docs" / "operate" / "check.md"
 
 _NOBODY = "no-such-host.invalid"
 _WRITE, _READ = AclOperation.WRITE, AclOperation.READ
@@ -261,10 +261,10 @@ FAULTS: list[Fault] = [
     kafka(topics(missing=["letters"]), "kafka.topics|letters-|--create"),
     kafka(topics(missing=["gaps"]), "kafka.topics|gaps-|kafka.create_topics"),
     kafka(uncreated, "kafka.topics|would not let this user create|Grant Create"),
-    kafka(without("jobs", _WRITE), "kafka.acls|rights: no Write|--operation Write"),
-    kafka(without("jobs", _READ), "kafka.acls|rights: no Read|--operation Read"),
-    kafka(without("letters", _WRITE), "kafka.acls|rights: no Write|--topic letters-"),
-    kafka(without("gaps", _WRITE), "kafka.acls|rights: no Write|--topic gaps-"),
+    kafka(without("jobs", _WRITE), "kafka.acls|no Write|--operation Write"),
+    kafka(without("jobs", _READ), "kafka.acls|no Read|--operation Read"),
+    kafka(without("letters", _WRITE), "kafka.acls|no Write|--topic letters-"),
+    kafka(without("gaps", _WRITE), "kafka.acls|no Write|--topic gaps-"),
     kafka(without("jobs", *RIGHTS), "kafka.topics|forbids|Grant"),
     warning(
         without("gaps", AclOperation.DESCRIBE_CONFIGS),

@@ -20,7 +20,7 @@ _ID = "123e4567-e89b-12d3-a456-426614174000"
 _JSON = b"application/json"
 _BYTES = b"application/octet-stream"
 
-# Some of docs/inputs.md, all of which is tests/test_inputs.py's: data, reason, key,
+# Some rows of docs/consume/records.md; tests/test_inputs.py has all: data, reason, key,
 # content type.
 _TEXTS: list[tuple[str, bytes, bytes | None, bytes]] = [
     ("no JSON at all", b"not_json", None, _BYTES),

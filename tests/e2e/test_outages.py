@@ -70,7 +70,7 @@ async def test_a_broker_that_stands_still_for_half_a_minute_costs_nothing(
         own_kafka.pause()
         await trio.sleep(_STANDSTILL_SECONDS)
         own_kafka.resume()
-        await bridge.wait_logged("kafka.works_again")
+        await bridge.wait_logged("kafka.recovered")
         assert len(bridge.all_output.splitlines()) - lines <= _LINES_OF_A_STANDSTILL
         await load.stop()
     after = await bridge.wait_metrics(

@@ -142,13 +142,13 @@ async def ask(
 ) -> bool:
     """Make one call when the limiter allows it; gives whether it did on this day."""
     while True:
-        at = limiter.possible_at(purpose, trio.current_time())
+        at = limiter.possible_at(purpose)
         if at is None:
             return False
         if at <= trio.current_time():
             break
         await trio.sleep_until(at)
-    limiter.begin(purpose, trio.current_time())
+    limiter.begin(purpose)
     api.early += trio.current_time() < api.told_to_wait_until
     known = api.known
     await trio.sleep(latency())
@@ -159,5 +159,5 @@ async def ask(
         api.known = max(api.known, known)
     if limits.retry_after_seconds is not None:
         api.told_to_wait_until = trio.current_time() + limits.retry_after_seconds
-    limiter.end(limits, trio.current_time(), failed=failed)
+    limiter.end(limits, failed=failed)
     return True

@@ -49,17 +49,17 @@ def _left(job: str, due_us: int, client_id: str = CLIENT_ID) -> Delivery:
 # -- When ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hold_seconds", [0.0, 10.0])
+@pytest.mark.parametrize("grace_period_seconds", [0.0, 10.0])
 @pytest.mark.parametrize("jump_seconds", [-3600, 0, 3600])
 async def test_webhook_is_held_for_the_grace_period(
     nursery: trio.Nursery,
     autojump_clock: MockClock,
-    hold_seconds: float,
+    grace_period_seconds: float,
     jump_seconds: int,
 ) -> None:
     """Whatever the wall clock does; 0 is no wait."""
     outbox = MemoryOutbox()
-    receiving = Receiving(outbox, now=NOW, hold_seconds=hold_seconds)
+    receiving = Receiving(outbox, now=NOW, grace_period_seconds=grace_period_seconds)
     nursery.start_soon(receiving.holding.run)
     begun = trio.current_time()
     await trio.sleep(20)
@@ -69,7 +69,7 @@ async def test_webhook_is_held_for_the_grace_period(
     await receiving.post(body_of("job.failed", failed("job-2")))
     await trio.sleep(60)
     seconds = [released_at - begun for released_at, _ in outbox.released.values()]
-    expected = [20 + hold_seconds, 22 + hold_seconds]
+    expected = [20 + grace_period_seconds, 22 + grace_period_seconds]
     assert seconds == [pytest.approx(one, abs=0.11) for one in expected]
     nursery.cancel_scope.cancel()
 
@@ -165,9 +165,9 @@ class _Bridge:
         self,
         outbox: Outbox,
         log: dict[tuple[str, int], list[StoredRecord]],
-        hold_seconds: float,
+        grace_period_seconds: float,
     ) -> None:
-        self.receiving = Receiving(outbox, hold_seconds=hold_seconds)
+        self.receiving = Receiving(outbox, grace_period_seconds=grace_period_seconds)
         # From before the end that the webhooks below name.
         ledger = self.receiving.books.ledger
         ledger.open(CLIENT_ID, GapCause.DISCONNECTED, NOW_US - 1)
@@ -209,12 +209,14 @@ class _Bridge:
 
 
 @asynccontextmanager
-async def _bridge(path: Path, hold_seconds: float = 0.2) -> AsyncIterator[_Bridge]:
+async def _bridge(
+    path: Path, grace_period_seconds: float = 0.2
+) -> AsyncIterator[_Bridge]:
     refuse_late = partial(dead_letter.late, topic="jobs.dlq", max_bytes=100_000)
     with opened(path, refuse_late=refuse_late) as outbox:
         open_topics(outbox, "jobs.dlq")
         with threaded(outbox) as log:
-            bridge = _Bridge(outbox, log, hold_seconds)
+            bridge = _Bridge(outbox, log, grace_period_seconds)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(bridge.receiving.holding.run)
                 yield bridge
@@ -223,7 +225,7 @@ async def _bridge(path: Path, hold_seconds: float = 0.2) -> AsyncIterator[_Bridg
 
 async def test_own_end_of_the_socket_supersedes_the_webhook(tmp_path: Path) -> None:
     """It has the preview; it heals nothing, and there is one terminal record."""
-    async with _bridge(tmp_path, hold_seconds=1.0) as bridge:
+    async with _bridge(tmp_path, grace_period_seconds=1.0) as bridge:
         bridge.receive(status(status="in_progress"))
         assert await bridge.post("job.completed", completed()) == "taken"
         bridge.receive(status(status="done", result_url="https://r", progress="100.00"))
@@ -267,7 +269,7 @@ async def test_job_that_began_and_ended_in_a_gap_is_known(tmp_path: Path) -> Non
 
 async def test_held_webhooks_survive_the_process(tmp_path: Path) -> None:
     """The next one knows the deliveries, and releases them."""
-    async with _bridge(tmp_path, hold_seconds=3600) as bridge:
+    async with _bridge(tmp_path, grace_period_seconds=3600) as bridge:
         for job in ("job-1", "job-2"):
             await bridge.post("job.failed", failed(job), delivery_id=f"of {job}")
         assert bridge.rows() == []

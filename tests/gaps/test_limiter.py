@@ -120,7 +120,7 @@ class Calls:
     ) -> None:
         self.now = 0.0
         self.limiter = Limiter(
-            self.now,
+            lambda: self.now,
             reserve_percent=reserve_percent,
             now_us=lambda: NOON_US + round(self.now * 1_000_000),
             spent=spent,
@@ -138,22 +138,23 @@ class Calls:
         """Make calls, each as soon as it is possible; give when those on this day."""
         moments: list[float] = []
         while len(moments) < count:
-            at = self.limiter.possible_at(purpose, self.now)
+            at = self.limiter.possible_at(purpose)
             if at is None:
                 break
             if at > self.now:
                 self.now = at
                 continue
-            self.limiter.begin(purpose, self.now)
+            self.limiter.begin(purpose)
             limits = response() if callable(response) else response
-            self.limiter.end(limits, self.now, failed=failed)
+            self.limiter.end(limits, failed=failed)
             moments.append(self.now)
         return moments
 
     @property
     def left(self) -> tuple[int, int | None]:
         """How many are left in this minute and on this day."""
-        return self.limiter.minute_left(self.now), self.limiter.day_left(self.now)
+        left = self.limiter.remaining
+        return left["minute"] or 0, left["day"]
 
 
 def test_a_server_that_reports_nothing_counts_as_a_basic_accounts() -> None:
@@ -221,7 +222,7 @@ def test_the_server_is_right_about_what_is_left(
 def test_a_call_in_flight_counts() -> None:
     """Also one that never ends: it may have arrived."""
     calls = Calls()
-    calls.limiter.begin(Purpose.GAP, calls.now)
+    calls.limiter.begin(Purpose.GAP)
     assert calls.left == (36, 149)
 
 
@@ -350,12 +351,12 @@ def test_an_account_without_a_daily_limit_leaves_no_count() -> None:
     assert len(Calls(spent=spent[-1])(1000, Limits(300, 299))) == 1000
 
 
-# -- The sandbox's limits, and the figures of docs/healing.md -------------------
+# -- The sandbox's limits, and figures of docs/evaluate/gaps-and-recovery.md ------
 
 
 def _rows(head: str) -> list[list[str]]:
     """Give the cells of the table whose head begins so."""
-    page = Path(__file__).parents[2] / "docs" / "healing.md"
+    page = Path(__file__).parents[2] / "docs" / "evaluate" / "gaps-and-recovery.md"
     text = page.read_text(encoding="utf-8")
     (table,) = re.findall(
         rf"^\| {re.escape(head)} \|.*\n\|[- |]+\|\n((?:\|.*\n)+)", text, re.MULTILINE
@@ -369,23 +370,23 @@ async def _asked(
 ) -> list[float]:
     """Ask a day's calls of the sandbox's limits; give when each was answered."""
     began = trio.current_time()
-    limiter = Limiter(began, reserve_percent=reserve, now_us=now_us)
+    limiter = Limiter(trio.current_time, reserve_percent=reserve, now_us=now_us)
     server = RateLimiter(plan)
     answered: list[float] = []
     while len(answered) < jobs:
-        at = limiter.possible_at(purpose, trio.current_time())
+        at = limiter.possible_at(purpose)
         if at is None:
             break
         await trio.sleep_until(at)
-        if limiter.possible_at(purpose, trio.current_time()) != at:
+        if limiter.possible_at(purpose) != at:
             continue
-        limiter.begin(purpose, trio.current_time())
+        limiter.begin(purpose)
         await trio.sleep(0.05)
         allowance = server.take()
         assert allowance.allowed
         headers = {name.lower(): value for name, value in allowance.headers.items()}
         limits = read_limits(200, headers, datetime.now(UTC))
-        limiter.end(limits, trio.current_time())
+        limiter.end(limits)
         answered.append(trio.current_time() - began)
     return answered
 

@@ -92,19 +92,6 @@ async def test_unsigned_body_is_not_read() -> None:
     assert (answer.status_code, asked) == (401, [])
 
 
-async def test_slow_body_is_refused(autojump_clock: MockClock) -> None:
-    """After five seconds, though the sender continues."""
-    receiving = Receiving(MemoryOutbox())
-    body = body_of("job.completed", completed())
-    pieces = in_pieces(body, 1, 0.5)
-    begun = trio.current_time()
-    headers = receiving.headers(body)
-    answer = await receiving.http.post(PATH, content=pieces, headers=headers)
-    assert answer.status_code == 408
-    assert trio.current_time() - begun == pytest.approx(5)
-    assert receiving.outcomes() == {"too_slow": 1}
-
-
 # -- The disk --------------------------------------------------------------------------
 
 

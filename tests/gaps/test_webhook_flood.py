@@ -245,7 +245,7 @@ async def _flood(
         open_topics(outbox, "jobs.dlq", partitions=3)
         with threaded(outbox) as log:
             receiving = Receiving(
-                outbox, hold_seconds=0.5, max_body_bytes=_MAX_BODY_BYTES
+                outbox, grace_period_seconds=0.5, max_body_bytes=_MAX_BODY_BYTES
             )
             app = receiving.receiver.app
             async with trio.open_nursery() as nursery:
@@ -330,7 +330,7 @@ _LOCKED_SECONDS = 0.5
 async def _receive(path: Path) -> None:
     """Receive webhooks until the process is killed; prints the port."""
     with opened(path) as outbox, threaded(outbox):
-        receiving = Receiving(outbox, hold_seconds=3600)
+        receiving = Receiving(outbox, grace_period_seconds=3600)
         async with trio.open_nursery() as nursery:
             app = receiving.receiver.app
             port: int = await nursery.start(serve, app, "127.0.0.1:0")

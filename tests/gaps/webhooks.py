@@ -179,7 +179,7 @@ class Receiving:
         outbox: Outbox | MemoryOutbox,
         *client_ids: str,
         secret: Secret | None = None,
-        hold_seconds: float = 10.0,
+        grace_period_seconds: float = 10.0,
         now: float | None = None,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> None:
@@ -191,7 +191,7 @@ class Receiving:
             cast("Outbox", outbox),
             self.books.ledger,
             {SOURCE + name: name for name in names},
-            hold_seconds=hold_seconds,
+            grace_period_seconds=grace_period_seconds,
             now_ns=self._now_ns,
         )
         self.receiver = Receiver(

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+import msgspec
 import trio
 
 from bridge.events.record import Envelope, Origin, Record
@@ -20,7 +21,7 @@ from bridge.gaps.gap import Gap, GapCause
 from bridge.gaps.ledger import Ledger
 from bridge.gaps.limiter import Limits, Purpose
 from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
-from bridge.gaps.status import Answer, Outcome
+from bridge.gaps.status import Answer, Outcome, event_of
 from bridge.outbox.values import Healing, JobInFlight, LeftGap, Memory
 from bridge.settings import ReconciliationSettings
 
@@ -154,11 +155,10 @@ def make(client_id: str) -> Callable[[bytes, int], Record]:
 
 
 def answered(status: str, **more: object) -> Answer:
-    """Give the answer that a job has a status."""
+    """Give the answer that a job has a status; `Dryapi` makes an event of the body."""
     data = {"status": status, "progress": 50.0, "preview": None, "result_url": None}
-    return Answer(
-        Outcome.ANSWERED, status=200, body=json.dumps({"data": data | more}).encode()
-    )
+    body = json.dumps({"data": data | more}).encode()
+    return Answer(Outcome.ANSWERED, status=200, event=body)
 
 
 NOT_FOUND = Answer(Outcome.NOT_FOUND, status=404, reason="dryAPI doesn't know the job")
@@ -197,7 +197,11 @@ class Dryapi:
         finally:
             self.now -= 1
         self.before_answer(request_id)
-        return self.answers.get(request_id, self.default)
+        answer = self.answers.get(request_id, self.default)
+        if answer.event is None:
+            return answer
+        job_status, event = event_of(request_id, answer.event)
+        return msgspec.structs.replace(answer, job_status=job_status, event=event)
 
 
 class Pace:
@@ -210,22 +214,24 @@ class Pace:
         self.in_flight = 0
         self._free_at = 0.0
 
-    def possible_at(self, purpose: Purpose, now: float) -> float | None:
+    def possible_at(self, purpose: Purpose) -> float | None:
         """Say when."""
-        return None if self.left[purpose] <= 0 else max(now, self._free_at)
+        return (
+            None if self.left[purpose] <= 0 else max(trio.current_time(), self._free_at)
+        )
 
-    def begin(self, purpose: Purpose, now: float) -> None:
+    def begin(self, purpose: Purpose) -> None:
         """Count a call."""
         assert not self.in_flight
-        assert now >= self._free_at
+        assert trio.current_time() >= self._free_at
         self.left[purpose] -= 1
         self.in_flight += 1
 
-    def end(self, limits: Limits, now: float, *, failed: bool = False) -> None:
+    def end(self, limits: Limits, *, failed: bool = False) -> None:
         """Wait after it, longer after a failure or where a limit says so."""
         self.in_flight -= 1
         wait = self.retry_seconds if failed else limits.retry_after_seconds or 0.0
-        self._free_at = now + max(wait, self.every_seconds)
+        self._free_at = trio.current_time() + max(wait, self.every_seconds)
 
 
 @dataclass
@@ -274,7 +280,7 @@ class World:
             outbox=cast("Any", self.outbox),
             statistics=self.statistics,
             limiter=cast("Any", self.pace) if is_asked else None,
-            endpoint=self.dryapi if is_asked else None,
+            ask=self.dryapi.ask if is_asked else None,
             max_event_bytes=MAX_EVENT_BYTES,
             keep_jobs_seconds=KEEP_JOBS_SECONDS,
             now_us=now_us,

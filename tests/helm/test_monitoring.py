@@ -68,7 +68,7 @@ def test_alerts_are_whole() -> None:
         assert alert["labels"]["severity"] in {"critical", "warning"}, name
         assert annotations["summary"].endswith("."), name
         assert annotations["description"].endswith("."), name
-        place = f"docs/runbook.md#{name.lower()}"
+        place = f"docs/operate/runbook.md#{name.lower()}"
         assert annotations["runbook_url"].endswith(place), name
         # The chart puts its own job in place of this one.
         selectors = [selector for _, selector in _METRIC.findall(alert["expr"])]

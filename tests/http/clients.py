@@ -21,13 +21,7 @@ from bridge.http.tls import ReloadingContext
 
 
 # Real time, so short that a test takes tenths of a second: for bad clients alone.
-BRIEF = Limits(
-    handshake_seconds=0.3,
-    head_seconds=0.3,
-    body_seconds=0.3,
-    answer_seconds=0.3,
-    crowded_seconds=0.2,
-)
+BRIEF = Limits(phase_seconds=0.3, crowded_seconds=0.2)
 
 # What a deadline may be late by: other tests hold the processors.
 PATIENCE_SECONDS = 4.0
@@ -128,8 +122,6 @@ async def said(port: int, *sent: bytes) -> bytes:
         for piece in sent:
             await stream.send_all(piece)
             await trio.sleep(0.01)
-        # Else a connection that is kept would end with its deadline.
-        await stream.send_eof()
         return (await until_end(stream))[0]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import pytest
 import structlog
 import trio
@@ -60,18 +58,13 @@ async def test_head_that_never_comes_ends_the_connection() -> None:
         "headers": (b"GET / HTTP/1.1\r\n", b"A: b\r\n"),
         "a header": (b"GET / HTTP/1.1\r\nA: ", b"b"),
         "method": (b"", b"G"),
-        "silent after an answer": (GET, b""),
-        "second head": (GET, b"G"),
     }
     async with served(BRIEF) as port:
         ends = await _ends(port, attacks)
     assert len(ends) == len(attacks)
     for answer, seconds in ends.values():
-        assert 0 <= seconds - BRIEF.head_seconds < PATIENCE_SECONDS
-        # It ends without a word, unless it was a request.
-        assert answer[:13] in {b"", b"HTTP/1.1 200 "}
-    answered = [name for name, (answer, _) in ends.items() if answer]
-    assert set(answered) == {"silent after an answer", "second head"}
+        assert 0 <= seconds - BRIEF.phase_seconds < PATIENCE_SECONDS
+        assert answer == b""
 
 
 async def test_body_that_never_ends_is_refused() -> None:
@@ -92,7 +85,7 @@ async def test_body_that_never_ends_is_refused() -> None:
     for answer, seconds in ends.values():
         assert b"HTTP/1.1 408 " in answer
         assert b"connection: close" in answer.lower()
-        assert 0 <= seconds - BRIEF.body_seconds < PATIENCE_SECONDS
+        assert 0 <= seconds - BRIEF.phase_seconds < PATIENCE_SECONDS
 
 
 @pytest.mark.parametrize("reads", [False, True], ids=["not at all", "trickling"])
@@ -105,7 +98,7 @@ async def test_answer_that_is_not_read_ends_the_connection(
         stream = await connected(port)
         await stream.send_all(b"GET /flood HTTP/1.1\r\nHost: here\r\n\r\n")
         begun = trio.current_time()
-        while trio.current_time() < begun + BRIEF.answer_seconds + 0.2:
+        while trio.current_time() < begun + BRIEF.phase_seconds + 0.2:
             await trio.sleep(0.05)
             if reads:
                 await stream.receive_some(100)
@@ -155,8 +148,8 @@ async def test_bad_request_is_refused(subtests: pytest.Subtests) -> None:
             with subtests.test(sent=sent[:99]):
                 with trio.fail_after(PATIENCE_SECONDS):
                     answer = await said(port, sent + GET)
-                # HTTP/2 asks for `*`, which isn't there; its second line isn't HTTP.
-                assert answer.count(b"HTTP/1.1 ") == 1 + (status == 404)
+                # HTTP/2 asks for `*`, which isn't there.
+                assert answer.count(b"HTTP/1.1 ") == 1
                 assert answer.startswith(b"HTTP/1.1 %d " % status)
                 assert b"connection: close" in answer.lower()
 
@@ -166,7 +159,7 @@ async def test_answer_without_an_end_lasts_while_it_is_read() -> None:
     async with served(BRIEF) as port, await connected(port) as stream:
         await stream.send_all(GET.replace(b"/", b"/last/10", 1))
         begun = trio.current_time()
-        while trio.current_time() < begun + 3 * BRIEF.answer_seconds:
+        while trio.current_time() < begun + 3 * BRIEF.phase_seconds:
             with trio.fail_after(PATIENCE_SECONDS):
                 assert await stream.receive_some(65536)
 
@@ -181,20 +174,20 @@ async def test_nothing_is_upgraded(protocol: bytes) -> None:
         assert answer.endswith(b"\r\n\r\n0")
 
 
-async def test_pipelined_requests_end_with_the_connection() -> None:
-    """Each is answered in its turn up to the limit; what lies behind is thrown away."""
-    async with served(Limits(max_requests=7)) as port:
+async def test_second_request_is_thrown_away() -> None:
+    """A connection ends with its answer, so none is kept by cheap requests."""
+    async with served() as port:
         stream = await connected(port)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trickle, stream, GET * 2000, GET * 100)
             answer, _ = await until_end(stream)
             await stream.aclose()
-        assert answer.count(b"HTTP/1.1 200 ") == 7
+        assert answer.count(b"HTTP/1.1 200 ") == 1
         assert answer.lower().count(b"connection: close") == 1
 
 
-async def test_pipelined_requests_are_not_read_ahead() -> None:
-    """While one is worked on the rest stays with its sender: memory is bounded."""
+async def test_nothing_is_read_ahead() -> None:
+    """While a request is worked on what follows stays with its sender."""
     async with served() as port, await connected(port) as stream:
         sent = 0
         await stream.send_all(GET.replace(b"/", b"/work/2", 1))
@@ -259,48 +252,6 @@ async def test_whoever_keeps_the_port_waiting_makes_room() -> None:
         assert trio.current_time() - begun < 0.2 + PATIENCE_SECONDS
         for stream in bad:
             await stream.aclose()
-
-
-@pytest.mark.parametrize("pause", [0.0, 0.05], ids=["pipelined", "with pauses"])
-async def test_busy_keep_alive_connections_do_not_pin_a_port(pause: float) -> None:
-    """While others wait, each answer is the connection's last, and idle ones end."""
-    # All deadlines are far away, and so is the wait that gets a client evicted.
-    limits = Limits(max_connections=5, crowded_seconds=60, max_requests=10**9)
-    async with served(limits) as port, trio.open_nursery() as nursery:
-
-        async def pin() -> None:
-            while True:
-                async with await connected(port) as stream, trio.open_nursery() as both:
-                    both.start_soon(_ask_often, stream, pause)
-                    await until_end(stream)
-                    both.cancel_scope.cancel()
-
-        for _ in range(20):
-            nursery.start_soon(pin)
-        await trio.sleep(0.2)
-        for _ in range(4):
-            assert await asked(port, seconds=PATIENCE_SECONDS) == "5"
-        nursery.cancel_scope.cancel()
-
-
-async def test_idle_connections_make_room_at_once() -> None:
-    """One that has its answer loses nothing: it isn't given `crowded_seconds`."""
-    limits = Limits(max_connections=3, crowded_seconds=60)
-    async with served(limits) as port:
-        idle = [await connected(port) for _ in range(3)]
-        for stream in idle:
-            await stream.send_all(GET)
-            assert (await stream.receive_some(1000)).endswith(b"0")
-        assert await asked(port, seconds=PATIENCE_SECONDS) == "5"
-        for stream in idle:
-            await stream.aclose()
-
-
-async def _ask_often(stream: trio.abc.SendStream, pause: float) -> None:
-    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        while True:
-            await stream.send_all(GET)
-            await trio.sleep(pause)
 
 
 async def _asked_and_stayed(port: int) -> None:

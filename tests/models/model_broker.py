@@ -206,7 +206,7 @@ class ModelBroker:
             {
                 name: TopicFacts(
                     name,
-                    dict.fromkeys(range(self.topics[name]), 0),
+                    dict.fromkeys(range(self.topics[name]), -1) | self.led(name),
                     1,
                     self.ids[name],
                     configs={"max.message.bytes": "1000000"},

@@ -34,10 +34,6 @@ class ModelLog:
         """Who leads each partition that has a leader."""
         return self._broker.led(self._topic)
 
-    async def look_again(self) -> None:
-        """Ask who leads partitions; what is known is always new."""
-        await self._broker.answer()
-
     async def topic_id(self) -> str:
         """The id that the topic has now."""
         await self._broker.answer()

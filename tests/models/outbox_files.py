@@ -28,7 +28,7 @@ from tests.outbox.making import (
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108
 
 # What reads the clock of the model.
-_CLOCKS = ("outbox", "pressure", "webhooks", "jobs")
+_CLOCKS = ("outbox", "buffer", "quota", "webhooks", "jobs")
 
 
 class OutboxFiles(RuleBasedStateMachine):

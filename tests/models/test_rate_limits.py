@@ -81,7 +81,7 @@ class _Life:
     def start(self) -> None:
         """Begin as a process does, with what the one before left behind."""
         self.limiter = Limiter(
-            trio.current_time(),
+            trio.current_time,
             reserve_percent=self._scene.reserve,
             now_us=now_us,
             spent=self._left,

@@ -455,7 +455,8 @@ class StoreAgainstModel(OutboxFiles):
         assert self.old is not None
         path, model = self.old
         self.old = None
-        # A limit in docs/durability.md: such a copy can't know that its log was cut.
+        # A limit in docs/evaluate/guarantees.md: such a copy can't know that its log
+        # was cut.
         if any(
             lane.witness is None
             for topic in self.cut

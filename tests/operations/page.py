@@ -1,5 +1,5 @@
 """
-Writes the page of all metrics, and the table of alerts in docs/operations.md.
+Writes the page of all metrics, and the alerts of docs/operate/monitoring.md.
 
 The metrics are those that `/metrics` has, the alerts those of the chart's rules.
 
@@ -22,8 +22,8 @@ from tests.operations.statistics import Statistics, families
 
 
 _ROOT = Path(__file__).parents[2]
-_METRICS = _ROOT / "docs" / "metrics.md"
-_OPERATIONS = _ROOT / "docs" / "operations.md"
+_METRICS = _ROOT / "docs" / "reference" / "metrics.md"
+_MONITORING = _ROOT / "docs" / "operate" / "monitoring.md"
 _RULES = _ROOT / "helm" / "bridge" / "files" / "rules.yaml"
 
 _HEAD = """\
@@ -32,8 +32,8 @@ _HEAD = """\
 <!-- Written by `make docs` from statistics in bridge/: change it there, not here. -->
 
 `/metrics` on `operations.listen` responds in Prometheus' text format, or in OpenMetrics
-if the client asks for it. The [alerts](operations.md#alerts) are on a page of their
-own.
+if the client asks for it. The [alerts](../operate/monitoring.md#alerts) are on a page
+of their own.
 
 The last word of a name, except `total`, is its unit. All numbers start at 0 with the
 process. No label has a value per job, so the number of series doesn't grow with time.
@@ -57,7 +57,7 @@ Of the rows of all topics except that of gaps:
       = acknowledged + bridge_outbox_unsendable + bridge_outbox_discarded_total
       + waiting + bridge_outbox_held
 
-- A webhook that is held for the socket's own event counts as committed. It is no row
+- A webhook that is held for the socket's own event counts as committed. It isn't a row
   yet.
 - A webhook that the outbox has no room for counts as withdrawn, or isn't accepted.
   dryAPI sends it again.
@@ -104,10 +104,10 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for group in rules["groups"] for rule in group["rules"]]
 
 
-def _operations() -> str:
+def _monitoring() -> str:
     head = _HEAD_OF_ALERTS + "| --- | --- | --- | --- | --- |\n"
     table = head + "".join(map(_alert, alerts()))
-    text, tables = _ALERTS.subn(lambda _: table, _OPERATIONS.read_text("utf-8"))
+    text, tables = _ALERTS.subn(lambda _: table, _MONITORING.read_text("utf-8"))
     assert tables == 1
     return text
 
@@ -131,7 +131,7 @@ def main() -> int:
     """Write the pages, or check those on disk; gives the exit code."""
     stale = {
         path: text
-        for path, text in {_METRICS: _metrics(), _OPERATIONS: _operations()}.items()
+        for path, text in {_METRICS: _metrics(), _MONITORING: _monitoring()}.items()
         if path.read_text(encoding="utf-8") != text
     }
     for path, text in stale.items():

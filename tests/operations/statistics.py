@@ -14,7 +14,7 @@ from bridge.errors import DeadLetterReason
 from bridge.events.intake import IntakeStatistics
 from bridge.events.job_status import Change
 from bridge.gaps.ledger import GapStatistics
-from bridge.gaps.limiter import Limiter, LimiterStatistics, Limits, Purpose
+from bridge.gaps.limiter import Limiter, Limits, Purpose
 from bridge.gaps.receiver import WebhookStatistics
 from bridge.gaps.reconciler import ReconciliationStatistics
 from bridge.gaps.webhook import Event, Outcome
@@ -136,10 +136,10 @@ def _loop() -> LoopHeartbeat:
 
 def _limiter() -> Limiter:
     # A Basic account's, after five calls.
-    limiter = Limiter(UPTIME, reserve_percent=25, now_us=lambda: NOW_US)
+    limiter = Limiter(lambda: UPTIME, reserve_percent=25, now_us=lambda: NOW_US)
     for _ in range(5):
-        limiter.begin(Purpose.GAP, UPTIME)
-        limiter.end(Limits(), UPTIME)
+        limiter.begin(Purpose.GAP)
+        limiter.end(Limits())
     return limiter
 
 
@@ -148,7 +148,7 @@ def _gaps() -> GapStatistics:
     gaps.gaps[_ID, "overflow"] = 2
     gaps.healed |= {(_ID, "status-endpoint"): 4, (_ID, "webhook"): 3}
     gaps.open, gaps.seconds = {_ID: 1}, {_ID: 7.25}
-    gaps.settled, gaps.unknown = {_ID: 1}, {_ID: 1}
+    gaps.resolved, gaps.unknown = {_ID: 1}, {_ID: 1}
     return gaps
 
 
@@ -190,7 +190,7 @@ class Statistics:
             "outbox": self.outbox,
             "relay": self.relay,
             "loop": self.loop,
-            "limiters": {_ID: LimiterStatistics(self.limiter, lambda: UPTIME)},
+            "limiters": {_ID: self.limiter},
             "webhooks": self.webhooks,
             "others": [
                 *self.intakes,

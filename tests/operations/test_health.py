@@ -14,7 +14,7 @@ from bridge.gaps.limiter import Limits, Purpose
 from bridge.kafka.topic_checks import Verdict
 from bridge.operations.health import Health, LoopHeartbeat
 from bridge.operations.metrics import Metrics
-from tests.operations.statistics import UPTIME, Statistics, finding
+from tests.operations.statistics import Statistics, finding
 
 
 def _check(answer: httpx.Response, name: str) -> dict[str, object]:
@@ -101,8 +101,8 @@ async def test_a_status_endpoint_that_gives_nothing_is_shown(
     detail: str,
 ) -> None:
     """It is for information: events arrive anyway."""
-    statistics.limiter.begin(Purpose.GAP, UPTIME)
-    statistics.limiter.end(Limits(limited_by=limits), UPTIME, failed=failed)
+    statistics.limiter.begin(Purpose.GAP)
+    statistics.limiter.end(Limits(limited_by=limits), failed=failed)
     answer = await client.get("/readyz")
     assert answer.status_code == 200
     assert _for_information(answer, "status-endpoint:client-1") == (False, detail)

@@ -94,7 +94,7 @@ bridge_gaps_total{cause="overflow",client_id="client-1"}=2.0
 bridge_gaps_total{cause="deaf",client_id="client-1"}=0.0
 bridge_gap_open{client_id="client-1"}=1.0
 bridge_gap_seconds_total{client_id="client-1"}=7.25
-bridge_gaps_settled_total{client_id="client-1"}=1.0
+bridge_gaps_resolved_total{client_id="client-1"}=1.0
 bridge_gap_jobs_healed_total{by="status-endpoint",client_id="client-1"}=4.0
 bridge_gap_jobs_healed_total{by="webhook",client_id="client-1"}=3.0
 bridge_gap_jobs_unknown{client_id="client-1"}=1.0

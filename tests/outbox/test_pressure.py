@@ -17,8 +17,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from bridge.events.record import Importance, Record
-from bridge.outbox.pressure import Pressure
-from bridge.outbox.queue import Queue, weigh
+from bridge.outbox.buffer import Buffer, weigh
 from bridge.outbox.statistics import OutboxStatistics
 from bridge.outbox.values import Loss
 from tests.outbox.making import (
@@ -70,40 +69,39 @@ class _Flood:
     def __init__(self, max_bytes: int = 8 * _ONE) -> None:
         self.losses: list[Loss] = []
         self.statistics = OutboxStatistics()
-        self.queue = Queue()
-        self.disk = self.now = 0.0
-        self.pressure = Pressure(
-            self.queue,
-            max_bytes,
-            self.statistics,
-            disk_use=lambda: self.disk,
-            strip_preview=_strip,
-            on_loss=self.losses.append,
+        self.quota: Any = SimpleNamespace(use=0.0, is_full=False)
+        self.now = 0.0
+        self.buffer = self.make_buffer(max_bytes)
+
+    def make_buffer(self, max_bytes: int) -> Buffer:
+        """Make one of another size."""
+        return Buffer(
+            max_bytes, self.statistics, self.quota, _strip, self.losses.append
         )
 
     def put(
         self, count: int, importance: Importance = Importance.EVENT, **more: Any
     ) -> None:
         """Offer records."""
-        self.pressure.offer(_records(count, importance, **more))
+        self.buffer.offer(_records(count, importance, **more))
 
     def take(self) -> list[int]:
         """Empty the buffer."""
-        items = self.queue.take(1000, 10**9)
-        self.queue.release(items)
+        items = self.buffer.take(1000, 10**9)
+        self.buffer.release(items)
         return [number_of(record) for item in items for record in item.records]
 
     def wait(self, seconds: float) -> None:
         """Let time pass, with looks several times a second."""
         for _ in range(8):
             self.now += seconds / 8
-            self.pressure.settle()
+            self.buffer.settle()
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Have the clock."""
         clock = SimpleNamespace(monotonic=lambda: self.now)
-        with patch("bridge.outbox.pressure.time", clock):
+        with patch("bridge.outbox.buffer.time", clock):
             yield
 
     def ends(self) -> list[tuple[str | None, int | None, int | None, int]]:
@@ -128,14 +126,7 @@ def flood() -> Iterator[_Flood]:
 
 def test_events_have_seven_eighths_and_last_events_more(flood: _Flood) -> None:
     """Each is taken in order as far as its kind has room."""
-    flood.pressure = Pressure(
-        flood.queue,
-        64 * _ONE,
-        flood.statistics,
-        disk_use=lambda: flood.disk,
-        strip_preview=_strip,
-        on_loss=flood.losses.append,
-    )
+    flood.buffer = flood.make_buffer(64 * _ONE)
     flood.put(60)
     flood.put(9, Importance.TERMINAL, first=60)
     # 31 of 32 parts; the last one is for gap records.
@@ -151,7 +142,7 @@ def test_a_short_disk_drops_the_same(
     flood: _Flood, use: float, kept: list[int]
 ) -> None:
     """The larger of the two uses decides, and the cause is the disk's."""
-    flood.disk = use
+    flood.quota.use = use
     for importance in Importance:
         flood.put(1, importance, first=int(importance))
     assert flood.take() == kept
@@ -164,11 +155,11 @@ def test_a_reader_stands_back_while_the_disk_takes_rows(flood: _Flood) -> None:
     found = []
     for _ in range(2):
         flood.put(4)
-        found.append(flood.pressure.is_crowded)
+        found.append(flood.buffer.is_crowded)
     flood.now += 3
-    found.append(flood.pressure.is_crowded)
-    flood.statistics.committed_at = flood.now
-    found.append(flood.pressure.is_crowded)
+    found.append(flood.buffer.is_crowded)
+    flood.buffer.release([])
+    found.append(flood.buffer.is_crowded)
     assert found == [False, True, False, True]
 
 
@@ -199,26 +190,26 @@ def test_bounds_order_and_counts_hold_whatever_comes(
                     )
                 ]
                 came += records
-                flood.pressure.offer(records)
+                flood.buffer.offer(records)
                 largest = max(weigh(one) for one in records)
-                assert flood.queue.size_bytes <= max(max_bytes, largest)
+                assert flood.buffer.size_bytes <= max(max_bytes, largest)
                 continue
             max_rows, most_bytes, is_written = step
-            items = flood.queue.take(max_rows, most_bytes)
+            items = flood.buffer.take(max_rows, most_bytes)
             rows = [record for item in items for record in item.records]
             assert len(rows) <= max_rows
             assert sum(map(weigh, rows)) <= most_bytes or len(rows) == 1
             if is_written:
                 taken += [number_of(row) for row in rows]
-                flood.queue.release(items)
+                flood.buffer.release(items)
             else:
-                flood.queue.put_back(items)
+                flood.buffer.put_back(items)
         taken += flood.take()
     statistics = flood.statistics
     dropped = sum(statistics.dropped.values())
     assert taken == sorted(set(taken))
     assert len(taken) + dropped + statistics.dropped_pictures == len(came)
-    assert flood.queue.size_bytes == 0
+    assert flood.buffer.size_bytes == 0
     assert bool(flood.losses) is bool(dropped)
 
 

@@ -1,111 +1,97 @@
-"""Channel authorisation against every answer that the endpoint was seen to give."""
+"""Channel authorization against every answer that the endpoint was seen to give."""
 
 from __future__ import annotations
 
 import json
 import traceback
-from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 
-import httpx  # noqa: TID251 - answers are played by its MockTransport
 import pytest
 import trio
 
 from bridge.errors import AuthorizationError
-from bridge.http.client import ApiClient, Authorizer
+from bridge.http.client import Authorizer
 from bridge.settings import Secret
-from tests.kit.played import played
+from tests.kit.answering import TOKEN, Server, response
 
 
-TOKEN = "token-8d1f"
 SIGNATURE = "5" * 64
 AUTH = f"app-key:{SIGNATURE}"
 CHANNEL = "private-client.42"
 
-Handler = Callable[[httpx.Request], httpx.Response]
+_SIGNED_BODY = json.dumps({"auth": AUTH}).encode()
+_SIGNED = response(200, _SIGNED_BODY)
+
+_APP_KEY = "BRIDGE_PUSHER_APP_KEY"
 
 
-def _authorizer(
-    handler: Handler, token: Secret | None = None, api_url: str = "https://api.test"
-) -> Authorizer:
-    client = ApiClient(
-        api_url,
-        token or Secret(TOKEN),
-        timeout_seconds=10,
-        transport=played(httpx.MockTransport(handler)),
-    )
-    return Authorizer(client, app_key="app-key")
+async def _authorized(server: Server, token: Secret | None = None) -> str:
+    authorizer = Authorizer(server.client(token), app_key="app-key")
+    return await authorizer.authorize("1.2", CHANNEL)
 
 
-def _response(
-    status: int, content: str | bytes = "", headers: dict[str, str] | None = None
-) -> httpx.Response:
-    async def body() -> AsyncIterator[bytes]:
-        await trio.lowlevel.checkpoint()
-        yield content.encode() if isinstance(content, str) else content
-
-    return httpx.Response(status, content=body(), headers=headers)
-
-
-def _signed() -> httpx.Response:
-    return _response(200, json.dumps({"auth": AUTH}))
-
-
-def _answering(status: int, content: str | bytes = "", **headers: str) -> Handler:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return lambda _: _response(status, content, named)
-
-
-async def _failure(handler: Handler, token: Secret | None = None) -> AuthorizationError:
+async def _failure(
+    server: Server, nursery: trio.Nursery, token: Secret | None = None
+) -> AuthorizationError:
+    await server.start(nursery)
     with pytest.raises(AuthorizationError) as caught:
-        await _authorizer(handler, token).authorize("1.2", CHANNEL)
+        await _authorized(server, token)
     shown = "".join(traceback.format_exception(caught.value))
     assert TOKEN not in shown
     assert SIGNATURE not in shown
     return caught.value
 
 
-async def test_a_signature_is_asked_for_as_dryapi_documents_it() -> None:
+async def test_a_signature_is_asked_for_as_dryapi_documents_it(
+    nursery: trio.Nursery,
+) -> None:
     """JSON body, bearer token, JSON accepted, path below the base."""
-    requests: list[httpx.Request] = []
-
-    def handler(request: httpx.Request) -> httpx.Response:
-        requests.append(request)
-        return _signed()
-
-    authorizer = _authorizer(handler, api_url="https://api.test/prefix/")
-    assert await authorizer.authorize("1.2", CHANNEL) == AUTH
-    (request,) = requests
-    assert request.method == "POST"
-    assert str(request.url) == "https://api.test/prefix/broadcasting/auth"
-    assert json.loads(request.content) == {"socket_id": "1.2", "channel_name": CHANNEL}
-    assert request.headers["content-type"] == "application/json"
-    assert request.headers["accept"] == "application/json"
-    assert request.headers["authorization"] == f"Bearer {TOKEN}"
+    server = await Server(_SIGNED).start(nursery)
+    server.url += "/prefix/"
+    assert await _authorized(server) == AUTH
+    head, _, content = server.requests[0].decode().partition("\r\n\r\n")
+    line, *fields = head.split("\r\n")
+    assert line == "POST /prefix/broadcasting/auth HTTP/1.1"
+    assert json.loads(content) == {"socket_id": "1.2", "channel_name": CHANNEL}
+    assert {
+        "Content-Type: application/json",
+        "Accept: application/json",
+        f"Authorization: Bearer {TOKEN}",
+    } <= set(fields)
 
 
-@pytest.mark.parametrize("accepted", ["token-2", "none"])
+@pytest.mark.parametrize("is_accepted", [True, False])
 async def test_row_29_a_renewed_token_is_tried_once(
-    tmp_path: Path, accepted: str
+    nursery: trio.Nursery, tmp_path: Path, *, is_accepted: bool
 ) -> None:
     """A token file that changed since the request gets one more request, not two."""
     file = tmp_path / "token"
     file.write_text("token-1")
-    seen: list[str] = []
+    server = Server(response(401), _SIGNED if is_accepted else response(401))
 
-    def handler(request: httpx.Request) -> httpx.Response:
-        seen.append(request.headers["authorization"].removeprefix("Bearer "))
-        file.write_text(f"token-{len(seen) + 1}")
-        return _signed() if seen[-1] == accepted else _response(401)
+    def renew() -> None:
+        file.write_text(f"token-{len(server.requests) + 1}")
 
-    if accepted == "none":
-        assert (await _failure(handler, Secret.from_file(file))).terminal
+    server.before_answer = renew
+    if is_accepted:
+        await server.start(nursery)
+        assert await _authorized(server, Secret.from_file(file)) == AUTH
     else:
-        authorizer = _authorizer(handler, Secret.from_file(file))
-        assert await authorizer.authorize("1.2", CHANNEL) == AUTH
-    assert seen == ["token-1", "token-2"]
+        error = await _failure(server, nursery, Secret.from_file(file))
+        assert error.terminal
+    tokens = [b"Bearer token-1" in one for one in server.requests]
+    assert tokens == [True, False]
+
+
+async def test_a_token_that_is_the_same_is_not_tried_again(
+    nursery: trio.Nursery,
+) -> None:
+    """It would be refused again."""
+    server = Server(response(401))
+    assert (await _failure(server, nursery)).terminal
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -117,16 +103,17 @@ async def test_row_29_a_renewed_token_is_tried_once(
     ],
 )
 async def test_rows_28_29_30_a_status_is_final_or_worth_another_try(
-    status: int, words: str
+    nursery: trio.Nursery, status: int, words: str
 ) -> None:
     """Refusals name the setting; other statuses say nothing about the token."""
-    error = await _failure(_answering(status, '{"message":"Unauthenticated."}'))
+    server = Server(response(status, b'{"message":"Unauthenticated."}'))
+    error = await _failure(server, nursery)
     assert error.terminal is (status in {401, 403})
     assert error.status == status
     assert words in str(error)
 
 
-async def test_row_28_retry_after_is_kept_within_bounds() -> None:
+async def test_row_28_retry_after_is_kept_within_bounds(nursery: trio.Nursery) -> None:
     """Seconds or a date, at most five minutes; nonsense is no wish."""
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     wishes = {
@@ -142,64 +129,38 @@ async def test_row_28_retry_after_is_kept_within_bounds() -> None:
         soon: pytest.approx(55, abs=5),
     }
     failures = {
-        wish: await _failure(_answering(429, retry_after=wish)) for wish in wishes
+        wish: await _failure(Server(response(429, retry_after=wish)), nursery)
+        for wish in wishes
     }
     assert {wish: one.retry_after_seconds for wish, one in failures.items()} == wishes
     assert not any(one.terminal for one in failures.values())
 
 
 @pytest.mark.parametrize(
-    ("handler", "words"),
+    ("answer", "words"),
     [
-        (_answering(302, location="/login"), "HTTP 302, .*redirect"),
-        (_answering(200, "<html>", content_type="text/html"), "text/html.* not JSON"),
-        (_answering(200, '{"a":' + "[" * 60_000), "not JSON"),
-        (_answering(200, b"\xff\xfe"), "no content type.* not JSON"),
-        (_answering(200, "null"), "no string 'auth'"),
-        (_answering(200, "{}"), "no string 'auth'"),
-        (_answering(200, '{"auth":{"a":1}}'), "no string 'auth'"),
-        (_answering(200, f'{{"auth":"other:{SIGNATURE}"}}'), "BRIDGE_PUSHER_APP_KEY"),
-        (_answering(200, f'{{"auth":"{SIGNATURE}"}}'), "BRIDGE_PUSHER_APP_KEY"),
-        (_answering(200, '{"auth":"app-key:"}'), "BRIDGE_PUSHER_APP_KEY"),
-        (_answering(200, "x", content_type="a" * 999), "a{80}\\) is not JSON"),
+        (response(302, location="/login"), "HTTP 302, .*redirect"),
+        (response(200, b"<html>", content_type="text/html"), "text/html.* not JSON"),
+        (response(200, b'{"a":' + b"[" * 60_000), "not JSON"),
+        (response(200, b"\xff\xfe"), "no content type.* not JSON"),
+        (response(200, b"null"), "no string 'auth'"),
+        (response(200, b"{}"), "no string 'auth'"),
+        (response(200, b'{"auth":{"a":1}}'), "no string 'auth'"),
+        (
+            response(200, f'{{"auth":"other:{SIGNATURE}"}}'.encode()),
+            "BRIDGE_PUSHER_APP_KEY",
+        ),
+        (response(200, _SIGNED_BODY.replace(b"app-key:", b"")), _APP_KEY),
+        (response(200, b'{"auth":"app-key:"}'), _APP_KEY),
+        (response(200, b" " * 66_000), "more than 65536 bytes"),
+        (response(200, b"x", content_type="a" * 999), "a{80}\\) is not JSON"),
     ],
 )
 async def test_row_31_an_unusable_answer_is_named_by_status_and_type(
-    handler: Handler, words: str
+    nursery: trio.Nursery, answer: bytes, words: str
 ) -> None:
     """Status and content type are reported, nothing of the body."""
-    error = await _failure(handler)
+    error = await _failure(Server(answer), nursery)
     assert not error.terminal
     with pytest.raises(AuthorizationError, match=words):
         raise error
-
-
-async def test_row_31_a_huge_body_is_not_read_to_its_end() -> None:
-    """Reading stops at the cap."""
-    given = 0
-
-    async def body() -> AsyncIterator[bytes]:
-        nonlocal given
-        while True:
-            await trio.lowlevel.checkpoint()
-            given += 1000
-            yield b"x" * 1000
-
-    error = await _failure(lambda _: httpx.Response(200, content=body()))
-    assert "more than" in str(error)
-    assert given <= 67_000
-
-
-async def test_row_28_a_slow_answer_is_a_timeout(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    """The whole request has one deadline, the body included."""
-
-    async def body() -> AsyncIterator[bytes]:
-        while True:
-            await trio.sleep(3)
-            yield b" "
-
-    error = await _failure(lambda _: httpx.Response(200, content=body()))
-    assert "within 10 s" in str(error)
-    assert trio.current_time() == 10

@@ -160,7 +160,7 @@ REFUSED = [
         Refused(text, "not_json", "malformed JSON at character", ID)
         for text in (status()[:-1], "\ufeff" + status(), literal("x", '"\t"'))
     ),
-    Refused(literal("x", "-Infinity"), "not_json", "-Infinity is no JSON", ID),
+    Refused(literal("x", "-Infinity"), "not_json", "-Infinity isn't JSON", ID),
     *(
         Refused(data, "not_an_object", f"the event is {kind}, not an object")
         for data, kind in [

@@ -27,7 +27,7 @@ from tests.rules.intake import status
 from tests.schemas.scripted import made
 
 
-_DOCS = Path(__file__).parents[2] / "docs" / "schema-registry.md"
+_DOCS = Path(__file__).parents[2] / "docs" / "operate" / "schema-registry.md"
 
 
 def _record(topic: str, number: int, preview: str | None = None) -> Record:

@@ -113,9 +113,14 @@ class Group(msgspec.Struct):
     # What the topic takes as one batch, as far as that is known.
     limit: int | None = None
     # By partition: rows up to this sequence are sent one by one. And how often a row
-    # was refused alone.
+    # was refused by itself.
     singly_until: dict[int, int] = msgspec.field(default_factory=dict)
     tries: dict[tuple[int, int], int] = msgspec.field(default_factory=dict)
+
+    @property
+    def has_started(self) -> bool:
+        """Whether Kafka has worked for the first topic, which stands for all."""
+        return next(iter(self.groups.values())).outage.has_worked
 
     def next_rows(self, queue: PartitionQueue) -> list[StoredRecord]:
         """Return what the next batch of a partition is made of."""
@@ -299,7 +304,7 @@ async def serve(
             group.queues = {}
             await delivery.close()
         group.statistics.producer_recycles += 1
-        if group.is_draining.is_set() and not group.statistics.ever_connected:
+        if group.is_draining.is_set() and not group.has_started:
             return
         if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
             short = min(short, 1)
@@ -333,13 +338,12 @@ async def _open(
     prefix = b""
     if group.wire_format is not None:
         prefix = await group.wire_format.prefix(topic)
-    before = outbox.partition_count(topic)
     known = {state.partition: state for state in outbox.states(topic)}
     # The producer first: it shows whether this user may write as configured, and a
     # transactional one fences whatever wrote before.
     password = _password(group.settings)
     await delivery.open()
-    _report_partitions(group, facts, before, known)
+    _report_partitions(group, facts, known)
     outbox.open_topic(topic, facts.partitions, facts.topic_id)
     states = {state.partition: state for state in outbox.states(topic)}
     async with open_log(group.settings, topic) as log:
@@ -390,18 +394,18 @@ async def _open(
 
 
 def _report_partitions(
-    group: Group, facts: TopicFacts, before: int, known: Mapping[int, PartitionState]
+    group: Group, facts: TopicFacts, known: Mapping[int, PartitionState]
 ) -> None:
     """Log what has changed about a topic since it was opened last."""
     former = next((state.topic_id for state in known.values()), None)
     if None not in {former, facts.topic_id} and former != facts.topic_id:
         _log.warning("topic.recreated", topic=facts.name)
-    elif 0 < before < facts.partitions:
+    elif 0 < len(known) < facts.partitions:
         _log.warning(
             "topic.partitions_added",
             topic=facts.name,
             partitions=facts.partitions,
-            before=before,
+            before=len(known),
         )
     for number, state in known.items():
         if number < facts.partitions:
@@ -421,62 +425,41 @@ async def _run(epoch: Epoch, delivery: Delivery) -> None:
     """Send until something ends the epoch, or draining is done."""
     group = epoch.group
     sending = asyncio.create_task(delivery.send(epoch))
-    led = asyncio.create_task(_until_led(epoch))
-    changed = group.watch.until_changed(epoch.facts)
-    reasons = {
-        led: "a partition has a leader again",
-        asyncio.create_task(changed): "the topic has changed",
-        asyncio.create_task(_until_renewed(epoch)): "the password has changed",
-    }
-    tasks = {sending, *reasons}
+    over = asyncio.create_task(_until_over(epoch))
+    tasks = {sending, over}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task, reason in reasons.items():
-            if task.done():
-                epoch.end(EpochEndedError(reason))
-        if epoch.ended_by is not None and not sending.done():
+        if over.done():
+            epoch.end(over.result())
             await asyncio.wait({sending}, timeout=_ANSWERS_SECONDS)
             if not sending.done():
-                raise epoch.ended_by
+                raise over.result()
         await sending
         # All others are drained: what has no leader may get one in time.
         if any(
             state.waiting and state.partition in epoch.missing
             for state in group.outbox.states(group.topic)
         ):
-            await led
-            raise EpochEndedError(reasons[led])
+            raise await over
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
 
-async def _until_led(epoch: Epoch) -> None:
-    """Wait until a partition has a leader that had none."""
-    group = epoch.group
-    if not epoch.missing:
-        # No deadline: ends with the epoch.
-        await asyncio.Event().wait()
+async def _until_over(epoch: Epoch) -> EpochEndedError:
+    """Wait until the log has to be looked at again, though nothing has failed."""
+    watch, settings = epoch.group.watch, epoch.group.settings
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        try:
-            async with open_log(group.settings, group.topic) as log:
-                while not log.leaders().keys() & epoch.missing:
-                    await asyncio.sleep(_LOOK_SECONDS)
-                    await log.look_again()
-                return
-        except (ConfigError, KafkaError) as error:
-            # Sending reports what doesn't work.
-            _log.debug("leaders.not_seen", error=repr(error))
-
-
-async def _until_renewed(epoch: Epoch) -> None:
-    """Wait for another password: a client of aiokafka keeps its own for life."""
-    # No event: a file is looked at.
-    while _password(epoch.group.settings) == epoch.password:  # noqa: ASYNC110
-        await asyncio.sleep(_LOOK_SECONDS)
-    _log.info("credentials.renewed", what="password")
+        # A client of aiokafka keeps its password for life.
+        if _password(settings) != epoch.password:
+            _log.info("credentials.renewed", what="password")
+            return EpochEndedError("the password has changed")
+        if epoch.missing:
+            await watch.look()
+        if reason := watch.news(epoch.facts, epoch.missing):
+            return EpochEndedError(reason)
 
 
 def _password(settings: KafkaSettings) -> str | None:

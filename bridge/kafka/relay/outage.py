@@ -1,7 +1,7 @@
 """
 What a topic's delivery knows of Kafka's failing: reported once, and so is its end.
 
-A dozen partitions meet the same outage and try again every few seconds; whoever reads
+A dozen partitions meet the same outage and try again every few seconds; who reads
 the log needs one line.
 """
 
@@ -66,6 +66,8 @@ class Outage:
         self._begun_at = 0.0
         self._reported_at: dict[tuple[str, str], float] = {}
         self._owes_end = False
+        # Whether Kafka answered since the start.
+        self.has_worked = False
 
     def sending(self, partition: _Who) -> None:
         """Note that a partition waits for an answer from now on."""
@@ -78,6 +80,7 @@ class Outage:
     def worked(self, who: _Who | None = None) -> None:
         """Note that Kafka answered a partition, or the topic as a whole."""
         self._answered_at = now = self._clock()
+        self.has_worked = True
         if who is not None:
             self._sent_at.pop(who, None)
         if self._statistics is not None:
@@ -86,7 +89,7 @@ class Outage:
         if self._owes_end and not self._failing:
             self._owes_end = False
             seconds = round(now - self._begun_at, 1)
-            _log.info("kafka.works_again", topic=self._topic, after_seconds=seconds)
+            _log.info("kafka.recovered", topic=self._topic, after_seconds=seconds)
 
     def recovered(self, who: _Who) -> None:
         """Note that nothing of a partition waits: what failed was in the log."""

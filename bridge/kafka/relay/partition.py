@@ -116,7 +116,7 @@ async def rewind(log: Log, outbox: Outbox, state: PartitionState, tail: Tail) ->
     confirmed, highest = await _last_confirmed(log, outbox, state, tail.bounds)
     if confirmed is None or confirmed >= state.acknowledged_sequence:
         # What was lost is no longer kept. What the log has is not sent again, nor is it
-        # passed over by the next epoch. Of a log that was truncated twice, it may have
+        # skipped by the next epoch. Of a log that was truncated twice, it may have
         # rows that the tail doesn't show: they come again, marked.
         confirmed, last, left = state.acknowledged_sequence, highest, tail
         resume = min(tail.found.values(), default=end)
@@ -217,7 +217,7 @@ class PartitionQueue:
         self.batch_bytes = batch_bytes
         # Set when there are rows.
         self.wake = asyncio.Event()
-        # The last row that is in the log, or passed over.
+        # The last row that is in the log, or skipped.
         self.cursor = state.acknowledged_sequence
         # Where the last acknowledged row is in the log. Where none is known to be
         # there, it is before where the next one may be.

@@ -87,7 +87,7 @@ class Relay:
         delivery: What the writes promise.
         wire_format: What is written before the values of topics.
         needs: What topics must be like, by name. Others are taken as they are.
-        trace: Is told of each batch, on the Kafka thread.
+        trace: Is called with each batch, on the Kafka thread.
 
     Attributes:
         statistics: What is counted.
@@ -299,7 +299,7 @@ class Relay:
         # time is.
         waited_seconds = time.monotonic() - begun
         is_over = waited_seconds >= self._settings.start_timeout_seconds
-        return not (self.statistics.ever_connected and is_over)
+        return not (self._groups[self._topics[0]].has_started and is_over)
 
     def _begin_draining(self) -> None:
         self._draining.set()

@@ -1,4 +1,4 @@
-"""What the relay counts and traces; the Kafka thread writes, anybody reads."""
+"""What the relay counts and traces; the Kafka thread writes, any thread reads."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Durations:
 
 
 class PublicationTrace(Protocol):
-    """Is told of each batch that was acknowledged, or failed; must not wait."""
+    """Is called with each batch that was acknowledged, or failed; must not wait."""
 
     def __call__(  # noqa: PLR0913 - facts of their own, most given by place
         self,

@@ -39,23 +39,23 @@ class TopicWatch(msgspec.Struct):
     """
     Looks at the topics of a relay, for as long as one loop runs.
 
-    Topics without needs are taken as they are. The statistics show the findings; what
-    they have already was logged before.
+    Topics without needs are taken as they are. What is among the findings already was
+    logged before.
     """
 
     settings: KafkaSettings
     names: Sequence[str]
     needs: Mapping[str, TopicNeeds]
     statistics: RelayStatistics
+    # What each topic was found to be like; replaced as a whole.
+    findings: Mapping[str, Sequence[TopicFinding]] = msgspec.field(default_factory=dict)
     _asking: asyncio.Lock = msgspec.field(default_factory=asyncio.Lock)
     _looked_at: float = float("-inf")
     _found: LookedUp | KafkaError | ConfigError = LookedUp({})
-    # Replaced by a new one after each look.
-    _looked: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
 
     async def facts(self, name: str) -> TopicFacts:
         """Look at all topics; gives what is known of one, or raises why nothing is."""
-        found = await self._look()
+        found = await self.look()
         if not isinstance(found, LookedUp):
             raise found
         if name not in found.facts:
@@ -66,8 +66,7 @@ class TopicWatch(msgspec.Struct):
 
     def unfit(self, name: str) -> KafkaRefusedError | None:
         """Return what ends a start if the topic can't take what it is meant for."""
-        findings = self.statistics.topic_findings.get(name, ())
-        if any(one.verdict is Verdict.MISSING for one in findings):
+        if any(one.verdict is Verdict.MISSING for one in self.findings.get(name, ())):
             return self._refusal(self._found)
         return None
 
@@ -75,39 +74,41 @@ class TopicWatch(msgspec.Struct):
         """Look now and then, and note whether Kafka answered; until it is cancelled."""
         while True:
             await asyncio.sleep(self.settings.metadata_max_age_seconds)
-            found = await self._look()
+            found = await self.look()
             if isinstance(found, LookedUp):
                 outage.recovered(BESIDE)
             elif isinstance(found, ConfigError):
-                # Files that are being exchanged: whoever follows them reports it.
+                # Files that are being rotated: what follows them reports it.
                 _log.debug("topics.not_seen", error=f"{type(found).__name__}: {found}")
-            elif self.statistics.ever_connected:
+            elif outage.has_worked:
                 # The partitions' own connections may work, but where nothing is sent
                 # nothing else would notice. Before the first, opening reports it.
                 is_refused = isinstance(found, KafkaRefusedError)
                 event = "kafka.refuses" if is_refused else "kafka.unavailable"
                 outage.failed(event, found, BESIDE)
 
-    async def until_changed(self, opened: TopicFacts) -> None:
-        """Wait until a topic has to be opened again for what it is now."""
-        while True:
-            # No deadline: most topics never change. `run` looks.
-            await self._looked.wait()
-            found = self._found
-            if isinstance(found, LookedUp) and _is_another(
-                opened, found.facts.get(opened.name)
-            ):
-                return
+    def news(self, opened: TopicFacts, missing: Collection[int]) -> str | None:
+        """
+        Say why a topic has to be opened again, as of the last look; None if not.
 
-    async def _look(self) -> LookedUp | KafkaError | ConfigError:
+        It was opened for what it was, without the partitions that are `missing`.
+        """
+        found = self._found
+        now = found.facts.get(opened.name) if isinstance(found, LookedUp) else None
+        if now is None:
+            # It can't be opened again before it is there.
+            return None
+        if any(now.leaders.get(number, -1) >= 0 for number in missing):
+            return "a partition has a leader again"
+        return "the topic has changed" if _is_another(opened, now) else None
+
+    async def look(self) -> LookedUp | KafkaError | ConfigError:
         """Look at all topics; who asks meanwhile gets the same answer."""
         asked_at = time.monotonic()
         async with self._asking:
             if self._looked_at < asked_at:
                 self._found = await self._ask()
                 self._looked_at = time.monotonic()
-                looked, self._looked = self._looked, asyncio.Event()
-                looked.set()
             return self._found
 
     async def _ask(self) -> LookedUp | KafkaError | ConfigError:
@@ -124,8 +125,8 @@ class TopicWatch(msgspec.Struct):
 
     def _report(self, findings: Mapping[str, tuple[TopicFinding, ...]]) -> None:
         """Log the table: all of it first, then what has changed."""
-        before = self.statistics.topic_findings
-        self.statistics.topic_findings = findings
+        before = self.findings
+        self.findings = self.statistics.topic_findings = findings
         rows = [
             finding
             for name, own in findings.items()
@@ -160,17 +161,17 @@ class TopicWatch(msgspec.Struct):
         parts += (
             f"The topic {one.topic} has {one.what}: {one.found}, needed: {one.needed}."
             f" {one.remedy}"
-            for own in self.statistics.topic_findings.values()
+            for own in self.findings.values()
             for one in own
             if one.verdict is Verdict.MISSING and one.what != "topic"
         )
         return KafkaRefusedError(" ".join(parts))
 
 
-def _is_another(opened: TopicFacts, now: TopicFacts | None) -> bool:
+def _is_another(opened: TopicFacts, now: TopicFacts) -> bool:
     """Whether partitions that were opened for a topic don't fit what it is now."""
-    if now is None or not now.is_led:
-        # They can't be opened again before it is there, and led.
+    if not now.is_led:
+        # They can't be opened again before.
         return False
     if None not in {opened.topic_id, now.topic_id} and opened.topic_id != now.topic_id:
         return True

@@ -72,8 +72,8 @@ class TransactionalDelivery:
         self._ids = [f"{self._prefix}{group.topic}.{one}" for one in range(_IDS)]
         self._producers: deque[Producer] = deque()
         self._fenced_at = float("-inf")
-        # Partition and offset where transactions of anybody began at the last look, and
-        # how often those that hang were ended.
+        # Partition and offset where any writer's transactions began at the last
+        # look, and how often those that hang were ended.
         self._held: set[tuple[int, int]] = set()
         self._tries: Counter[tuple[int, int]] = Counter()
         self._look_at = 0.0

@@ -117,9 +117,9 @@ async def test_a_fault_that_spoils_the_producer_costs_a_look_at_the_log(
     told = [line["event"] for line in lines if line["log_level"] != "debug"]
     # One line for a fault, one when it is over, whatever the number of tries.
     assert told.count("partition.failed") == 1
-    assert told.count("kafka.works_again") == 1
+    assert told.count("kafka.recovered") == 1
     assert set(told) <= {
-        "kafka.works_again",
+        "kafka.recovered",
         "partition.failed",
         "topic.open",
         "topics.checked",

@@ -112,7 +112,7 @@ def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
         "error": "OSError: refused",
     }
     assert lines[-1] == {
-        "event": "kafka.works_again",
+        "event": "kafka.recovered",
         "log_level": "info",
         "topic": "jobs",
         "after_seconds": 3_600.0,

@@ -197,7 +197,7 @@ async def test_a_stall_longer_than_the_timeout_is_no_duel(
     told = [line for line in lines if line["event"] != "topic.open"]
     assert [line["event"] for line in told][:2] == [
         "transaction.failed",
-        "kafka.works_again",
+        "kafka.recovered",
     ]
     assert "transaction.fenced" not in [line["event"] for line in told]
     assert "longer than 1 s" in told[0]["error"]

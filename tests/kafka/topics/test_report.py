@@ -224,8 +224,10 @@ def test_a_missing_topic_has_the_command_that_creates_it() -> None:
 
 
 def test_the_page_has_the_commands_that_the_bridge_would_give() -> None:
-    """What docs/topics.md tells a person to create is what is created."""
-    page = (Path(__file__).parents[3] / "docs" / "topics.md").read_text("utf-8")
+    """What docs/operate/topics.md tells a person to create is what is created."""
+    page = (Path(__file__).parents[3] / "docs" / "operate" / "topics.md").read_text(
+        "utf-8"
+    )
     needs = topic_needs(Settings(previews="topic"))
     settings = KafkaSettings(bootstrap_servers="kafka:9092")
     told = [line for line in page.splitlines() if line.startswith("kafka-topics.sh")]
