@@ -1,4 +1,4 @@
-"""What a board gets from its topics, and the updates as a page takes them."""
+"""What a board reads from its topics, and its messages as a page takes them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import httpx  # noqa: TID251 - the browser of these tests
 
 
-# What is no more than the beginning of one; pixels are nobody's business here.
+# No more than the beginning of one: no test looks at its pixels.
 JPEG = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(90)
 
 
@@ -21,45 +21,43 @@ def preview(data: bytes = JPEG) -> str:
 
 
 class Page:
-    """What a page makes of what it is told, as the protocol has it."""
+    """What a page knows after a snapshot and its updates."""
 
-    def __init__(self, snapshot: bytes) -> None:
-        told = json.loads(snapshot)
-        self.version: int = told["version"]
-        self.jobs: dict[str, dict[str, Any]] = {one["id"]: one for one in told["jobs"]}
-        self.matching: int = told["matching"]
-        self.gaps: list[dict[str, Any]] = told["gaps"]
-        self.letters: list[dict[str, Any]] = told["letters"]
-        self.figures: dict[str, Any] = told["figures"]
+    def __init__(self, snapshot: bytes | str) -> None:
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.gaps: list[dict[str, Any]] = []
+        self.dead_letters: list[dict[str, Any]] = []
+        self.figures: dict[str, Any] = {}
+        self.take(snapshot)
 
-    def take(self, update: bytes) -> None:
+    def take(self, update: bytes | str) -> None:
         """Take an update."""
-        told = json.loads(update)
-        self.version = told["version"]
-        for gone in told["gone"]:
-            del self.jobs[gone]
-        self.jobs |= {one["id"]: one for one in told["jobs"]}
-        self.matching = told["matching"]
-        self.gaps = told.get("gaps", self.gaps)
-        self.letters = told.get("letters", self.letters)
-        self.figures = told["figures"]
+        message = json.loads(update)
+        for gone in message.get("gone", ()):
+            self.jobs.pop(gone, None)
+        self.jobs |= {one["id"]: one for one in message["jobs"]}
+        self.gaps = message.get("gaps", self.gaps)
+        self.dead_letters = message.get("dead_letters", self.dead_letters)
+        self.figures = message["figures"]
 
 
 def page_when(address: str, is_there: Callable[[Page], bool], seconds: float) -> Page:
     """Read a board's events until the page shows something."""
     deadline = time.monotonic() + seconds
     page: Page | None = None
+    name = ""
     with httpx.stream(
         "GET", f"{address}events", trust_env=False, timeout=seconds
     ) as answer:
         assert answer.status_code == 200
         for line in answer.iter_lines():
-            name, _, data = line.partition(": ")
-            if name == "data":
-                if page is None:
-                    page = Page(data.encode())
+            field, _, data = line.partition(": ")
+            name = data if field == "event" else name
+            if field == "data":
+                if page is None or name == "snapshot":
+                    page = Page(data)
                 else:
-                    page.take(data.encode())
+                    page.take(data)
                 if is_there(page):
                     return page
             assert time.monotonic() < deadline, page and vars(page)

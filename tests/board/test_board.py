@@ -1,4 +1,4 @@
-"""Tests of what a board knows, and of what it tells whom."""
+"""Tests of what a board knows, and of the messages that say it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.board.board import Board, Bounds, Filter
-from bridge.board.figures import Figures
+from bridge.board.board import Board, Bounds
 from bridge.kafka.reader import ConsumedRecord
 from tests.board.records import JPEG, Page, preview
 from tests.consumer.dead_letters.letters import consumed as letter
@@ -22,14 +21,10 @@ from tests.consumer.gaps.ledger import value as gap_value
 from tests.consumer.records import START_MS, job_record, raw_record
 
 
-# Before the moment of the records of gaps that the suite makes.
-_SINCE_MS = START_MS - 900_000
-
-
-def made(**limits: Any) -> Board:
-    """Make a board that reads, with some limits changed."""
-    board = Board("jobs", Bounds(**limits), _SINCE_MS)
-    board.standings["jobs"].has_begun = True
+def made(**bounds: Any) -> Board:
+    """Make a board that reads since before the suite's gaps, with some bounds set."""
+    board = Board("jobs", Bounds(**bounds), START_MS - 900_000)
+    board.topics["jobs"].has_started = True
     return board
 
 
@@ -38,18 +33,18 @@ def taken(board: Board, *records: ConsumedRecord) -> None:
     board.take_jobs(records, START_MS, 0.0)
 
 
-def figures(board: Board) -> Figures:
-    """Give a board's figures."""
-    return board.figures(START_MS, 0.0, 1)
+def figures(board: Board) -> dict[str, Any]:
+    """Return a board's figures."""
+    return board.figures(START_MS, 0.0)
 
 
-def page_of(board: Board, wanted: Filter | None = None) -> Page:
-    """Give what a browser that comes now is shown."""
-    return Page(board.snapshot(wanted or Filter(), figures(board))[0])
+def page_of(board: Board) -> Page:
+    """Return what a browser that connects now is shown."""
+    return Page(board.snapshot(figures(board)))
 
 
-def test_a_job_is_as_its_records_tell() -> None:
-    """The latest record counts, and what it leaves out was said before."""
+def test_a_job_is_as_its_records_say() -> None:
+    """The latest record counts, and what it leaves out an earlier one said."""
     board = made()
     taken(
         board,
@@ -58,7 +53,10 @@ def test_a_job_is_as_its_records_tell() -> None:
         job_record("a", "done", at_ms=START_MS - 1_000, result_url="https://r/a?s=1"),
     )
     job = page_of(board).jobs["a"]
-    shown = job.pop("preview")
+    picture = board.picture("a")
+    assert picture is not None
+    assert (picture.content_type, picture.data) == ("image/jpeg", JPEG)
+    # What isn't known is left out.
     assert job == {
         "id": "a",
         "account": "client-42",
@@ -67,24 +65,20 @@ def test_a_job_is_as_its_records_tell() -> None:
         "first_ms": START_MS - 5_000,
         "last_ms": START_MS - 1_000,
         "ended_ms": START_MS - 1_000,
-        "events": 3,
-        "preview_note": None,
-        "result_url": None,
+        "preview": picture.version,
         "has_result": True,
-        "error": None,
         "origin": "socket",
     }
-    assert (shown["type"], shown["bytes"]) == ("image/jpeg", len(JPEG))
 
 
-def test_a_job_that_ended_stays_so() -> None:
-    """What comes late is counted, and changes nothing else."""
+def test_a_job_that_ended_stays_ended() -> None:
+    """A late record changes no more than its time."""
     board = made()
     taken(board, job_record("a", "error", error_code="OOM", error_message="<b>"))
     taken(board, job_record("a", "in_progress", progress="3"))
     job = page_of(board).jobs["a"]
-    assert (job["status"], job["error"], job["events"]) == ("error", "OOM: <b>", 2)
-    assert board.figures(START_MS, 0.0, 0).in_flight == 0
+    assert (job["status"], job["error"]) == ("error", "OOM: <b>")
+    assert figures(board)["in_flight"] == 0
 
 
 _ADDRESSES: list[tuple[str, str | None]] = [
@@ -99,23 +93,41 @@ _ADDRESSES: list[tuple[str, str | None]] = [
 ]
 
 
-def test_an_address_is_shown_where_it_is_one_of_the_web(
-    subtests: pytest.Subtests,
-) -> None:
-    """And only where a setting says so; that there is a result is told anyway."""
+def test_a_result_is_shown_if_it_is_a_web_address(subtests: pytest.Subtests) -> None:
+    """And only if a setting says so; that there is a result is always shown."""
     for url, shown in _ADDRESSES:
-        with subtests.test(url=url, shown=shown):
-            board = made(shows_results=True)
-            taken(board, job_record("a", "done", result_url=url))
-            job = page_of(board).jobs["a"]
-            assert (job["result_url"], job["has_result"]) == (shown, True)
+        with subtests.test(url=url):
+            for shows_results in (True, False):
+                board = made(shows_results=shows_results)
+                taken(board, job_record("a", "done", result_url=url))
+                job = page_of(board).jobs["a"]
+                assert job["has_result"]
+                assert job.get("result_url") == (shown if shows_results else None)
+
+
+def test_no_signature_is_shown() -> None:
+    """In a dead letter's text, error and key, and in a job's error, unless set."""
+    url = "https://r.example/a.png?signature=CANARY"
+    value = json.dumps({"request_id": "a", "status": "done", "result_url": url})
+    for spelling in (value, value.replace("/", "\\/")):
+        dead = letter(sent(spelling.encode(), key=f"{url}&k", message=f"late: {url}"))
+        for shows_results, times in ((False, 0), (True, 3)):
+            board = made(shows_results=shows_results)
+            board.take_dead_letters([dead])
+            (shown,) = page_of(board).dead_letters
+            assert "r.example" in shown["text"]
+            assert json.dumps(shown).count("CANARY") == times
+    board = made()
+    taken(board, job_record("a", "error", error_message=f"no upload to {url}"))
+    assert page_of(board).jobs["a"]["error"].startswith("no upload to https://r.ex")
+    assert "CANARY" not in json.dumps(page_of(board).jobs)
 
 
 _NOTES: list[tuple[dict[str, Any], str | None]] = [
-    ({"preview": "no picture"}, "no image"),
-    ({"preview": "data:image/svg+xml,<svg onload='x()'/>"}, "no image"),
-    ({"preview": "https://elsewhere/p.jpg"}, "an address, and no image"),
-    ({"preview": preview(b"\xff\xd8\xff" + bytes(70_000))}, "too large"),
+    ({"preview": "no picture"}, "not an image"),
+    ({"preview": "data:image/svg+xml,<svg onload='x()'/>"}, "not an image"),
+    ({"preview": "https://elsewhere/p.jpg"}, "a URL, not an image"),
+    ({"preview": preview(b"\xff\xd8\xff" + bytes(70_000))}, "too large to show"),
     ({"headers": {"bridge_normalized": b"preview_omitted"}}, "not published"),
     ({"headers": {"bridge_normalized": b"preview_moved"}}, "on its own topic"),
     ({"headers": {"bridge_normalized": b"encoded_twice"}}, None),
@@ -124,19 +136,18 @@ _NOTES: list[tuple[dict[str, Any], str | None]] = [
 
 
 def test_a_preview_that_is_not_shown_is_explained(subtests: pytest.Subtests) -> None:
-    """In a few words, where there is anything to say."""
-    for said, note in _NOTES:
-        with subtests.test(said=said, note=note):
+    """In a few words, if there is a reason."""
+    for fields, note in _NOTES:
+        with subtests.test(note=note):
             board = made(max_preview_bytes=1024 * 1024)
-            taken(board, job_record("a", **said))
+            taken(board, job_record("a", **fields))
             job = page_of(board).jobs["a"]
-            assert job["preview"] is None
-            assert (job["preview_note"] or "").startswith(note or "")
-            assert (job["preview_note"] is None) == (note is None)
+            assert "preview" not in job
+            assert job.get("preview_note") == note
 
 
-def test_previews_of_a_topic_of_their_own_find_their_jobs() -> None:
-    """Whichever of the two comes first; what is no image is none there either."""
+def test_previews_of_their_own_topic_find_their_jobs() -> None:
+    """Whichever comes first; what isn't an image isn't shown there either."""
     board = made()
     picture = b"GIF89a" + bytes(20)
     board.take_previews([raw_record(picture, key=b"first", topic="jobs.previews")])
@@ -150,25 +161,14 @@ def test_previews_of_a_topic_of_their_own_find_their_jobs() -> None:
         ]
     )
     jobs = page_of(board).jobs
-    assert jobs["first"]["preview"]["type"] == "image/gif"
-    assert jobs["second"]["preview"]["bytes"] == len(picture)
-    assert jobs["third"]["preview"] is None
-    found = board.picture("second")
-    assert found is not None
-    assert found.data == picture
+    for name in ("first", "second"):
+        found = board.picture(name)
+        assert found is not None
+        assert (found.version, found.data) == (jobs[name]["preview"], picture)
+    assert "preview" not in jobs["third"]
 
 
-def test_events_of_older_jobs_push_no_newer_one_out() -> None:
-    """The grid shows those that began last, and stands still while they go on."""
-    board = made(shown_jobs=2)
-    for moment, request_id in enumerate(("first", "second", "third", "first", "first")):
-        taken(board, job_record(request_id, at_ms=START_MS - 10_000 + moment))
-    page = page_of(board)
-    assert set(page.jobs) == {"second", "third"}
-    assert page.matching == 3
-
-
-def test_jobs_that_have_no_room_are_let_go() -> None:
+def test_jobs_beyond_the_limit_are_evicted() -> None:
     """Ended ones first, as long as they are more than a quarter of all."""
     board = made(max_jobs=8)
     taken(board, *[job_record(f"ended-{n}", "done") for n in range(4)])
@@ -177,53 +177,28 @@ def test_jobs_that_have_no_room_are_let_go() -> None:
         *("ended-2", "ended-3"),
         *(f"run-{n}" for n in range(14, 20)),
     }
-    shown = figures(board)
-    assert (shown.jobs, shown.seen, shown.in_flight) == (8, 24, 6)
+    assert [figures(board)[each] for each in ("seen", "in_flight")] == [24, 6]
 
 
-def test_a_filter_is_by_status_and_id() -> None:
-    """Any of the statuses, and a part of the id; `matching` counts those not shown."""
-    board = made(shown_jobs=2)
-    taken(
-        board,
-        *[job_record(f"a-{n}", "pending", at_ms=START_MS - n) for n in range(5)],
-        *[job_record(f"b-{n}", "done") for n in range(3)],
-    )
-    page = page_of(board, Filter(frozenset({"pending", "error"}), "a-"))
-    assert list(page.jobs) == ["a-0", "a-1"]
-    assert page.matching == 5
-    assert page_of(board, Filter(text="b-2")).matching == 1
-    assert page_of(board, Filter(text="c")).jobs == {}
-
-
-def test_gaps_are_told_once_all_were_read() -> None:
-    """One that was closed long ago must not look open meanwhile."""
+def test_gaps_are_shown_once_all_were_read() -> None:
+    """One that closed long ago must not look open meanwhile."""
     board = made()
-    _, view = board.snapshot(Filter(), figures(board))
     board.take_gaps([gap(gap_value("g-1", until=None))], is_end=False)
     assert page_of(board).gaps == []
     board.take_gaps([gap(settled("g-1", unknown=2)), gap(b"x")], is_end=True)
-    told = json.loads(board.update(view, figures(board))[0])
-    assert told["gaps"] == page_of(board).gaps
-    (shown,) = told["gaps"]
-    assert (shown["settled"], shown["unknown"]) == (True, 2)
-    assert shown["until_ms"] - shown["since_ms"] == 7_250
+    message = json.loads(board.update(figures(board)))
+    (shown,) = message["gaps"]
+    assert page_of(board).gaps == [shown]
+    assert (shown["gap_id"], shown["unknown"]) == ("g-1", 2)
+    assert shown["until"].startswith("2026-01-31T12:00:07.25")
+    assert "gaps" not in json.loads(board.update(figures(board)))
 
 
-_FILTERS = st.sampled_from(
-    [
-        Filter(),
-        Filter(frozenset({"done"})),
-        Filter(frozenset({"pending", "in_progress"})),
-        Filter(text="1"),
-        Filter(text="nobody"),
-    ]
-)
 _STEPS = st.one_of(
     st.lists(
         st.tuples(
             st.sampled_from([f"job-{n}" for n in range(9)]),
-            st.sampled_from(["pending", "in_progress", "done", "error"]),
+            st.sampled_from(["pending", "in_progress", "done", "error", None]),
             st.integers(-50, 5),
             st.sampled_from([None, preview(), "no image", preview(bytes(9))]),
         ),
@@ -239,34 +214,37 @@ def _step(board: Board, step: Sequence[Any]) -> None:
     elif step == "settled":
         board.take_gaps([gap(settled("g-1"))], is_end=True)
     elif step == "letter":
-        board.take_letters([letter(sent(b"{}"))])
+        board.take_dead_letters([letter(sent(b"{}"))])
     elif step == "preview":
         board.take_previews([raw_record(b"GIF89a" + bytes(9), key=b"job-1")])
     else:
-        taken(
-            board,
-            *[
-                job_record(key, status, at_ms=START_MS + at, preview=image)
-                for key, status, at, image in step
-            ],
-        )
+        run = [
+            job_record(key, status, at_ms=START_MS + at, preview=image)
+            if status
+            else raw_record(None, key=key.encode())
+            for key, status, at, image in step
+        ]
+        taken(board, *run)
 
 
-@given(_FILTERS, st.lists(st.tuples(_STEPS, st.booleans()), max_size=25))
+@given(st.lists(st.tuples(_STEPS, st.booleans()), max_size=25), st.integers(0, 24))
 def test_updates_lead_to_what_a_new_snapshot_shows(
-    wanted: Filter, steps: list[tuple[Any, bool]]
+    steps: list[tuple[Any, bool]], connects_at: int
 ) -> None:
-    """Whatever comes, and however many moments a browser misses."""
-    board = made(max_jobs=6, shown_jobs=2, max_preview_bytes=1024 * 1024)
-    data, view = board.snapshot(wanted, figures(board))
-    page = Page(data)
-    for step, is_told in [*steps, ("letter", True)]:
+    """From a snapshot of any moment between two updates, whatever is read."""
+    board = made(max_jobs=6, max_preview_bytes=1024 * 1024)
+    page: Page | None = None
+    for number, (step, is_update_due) in enumerate([*steps, ("letter", True)]):
+        if number == min(connects_at, len(steps)):
+            page = page_of(board)
         _step(board, step)
-        if is_told:
-            data, view = board.update(view, figures(board))
-            page.take(data)
-            assert vars(page) == vars(page_of(board, wanted))
-            assert view.shown == set(page.jobs)
+        if is_update_due:
+            update = board.update(figures(board))
+            if page is not None:
+                page.take(update)
+                assert vars(page) == vars(page_of(board))
+            assert not board.has_changes()
+    assert page is not None
 
 
 @given(
@@ -292,10 +270,10 @@ def test_updates_lead_to_what_a_new_snapshot_shows(
         max_size=8,
     )
 )
-def test_bytes_of_any_kind_are_taken(
+def test_records_of_any_bytes_are_taken(
     records: list[tuple[bytes | None, bytes | None, int, dict[str, bytes]]],
 ) -> None:
-    """In every field of a record of each topic: what is told of them is JSON."""
+    """In every field of a record of each topic: the messages are JSON."""
     board = made(shows_results=True)
     run = [
         raw_record(value, key=key, at_ms=at_ms, headers=headers)
@@ -304,13 +282,13 @@ def test_bytes_of_any_kind_are_taken(
     taken(board, *run)
     board.take_previews(run)
     board.take_gaps(run, is_end=True)
-    board.take_letters(run)
+    board.take_dead_letters(run)
     page = page_of(board)
     assert all(0 <= job["last_ms"] <= START_MS for job in page.jobs.values())
 
 
-def test_a_value_in_a_registrys_frame_is_read() -> None:
-    """Its prefix is taken off, as everywhere."""
+def test_a_schema_registrys_prefix_is_removed() -> None:
+    """As by every reader."""
     board = made()
     value = b"\x00\x00\x00\x00\x07" + b'{"request_id": "a", "status": "done"}'
     taken(board, raw_record(value, key=b"a"))

@@ -1,16 +1,15 @@
-"""Tests of what a board lets go, and of how late it says that events are."""
+"""Tests of what a board drops, so that its memory is bounded, and of latencies."""
 
 from __future__ import annotations
 
-import json
 import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
-from bridge.board.board import Board, Bounds, Filter
-from bridge.board.figures import Latencies
+from bridge.board.board import Latencies
 from bridge.kafka.reader import ConsumedRecord
-from tests.board.records import Page, preview
+from tests.board.records import preview
+from tests.board.test_board import figures, made, page_of, taken
 from tests.consumer.dead_letters.letters import consumed as letter
 from tests.consumer.dead_letters.letters import sent
 from tests.consumer.gaps.ledger import consumed as gap
@@ -20,20 +19,26 @@ from tests.consumer.records import START_MS, job_record, raw_record
 
 _MIB = 1024 * 1024
 
-# One that no reader would like to meet, in each field.
+# A text that no reader expects, in each field.
 _HOSTILE = "</script><script>alert(1)</script>\x00\x1b[2J\u202e" * 300
 
 
-def _made(**limits: Any) -> Board:
-    return Board("jobs", Bounds(**limits), START_MS - 900_000)
+def kept_bytes(action: Callable[[], object]) -> int:
+    """Return how much memory is still used after an action."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
 
 
-def test_jobs_without_number_leave_memory_bounded() -> None:
+def test_any_number_of_jobs_leaves_memory_bounded() -> None:
     """Ids, texts and addresses of any length: what is kept doesn't grow with them."""
-    board = _made(max_jobs=100)
+    board = made(max_jobs=100)
 
-    def flood(begin: int, count: int) -> None:
-        for number in range(begin, begin + count):
+    def flood(first: int, count: int) -> None:
+        for number in range(first, first + count):
             record = job_record(
                 f"{number}{_HOSTILE}",
                 _HOSTILE if number % 2 else "done",
@@ -42,25 +47,19 @@ def test_jobs_without_number_leave_memory_bounded() -> None:
                 headers={"ce_source": b"/clients/" + _HOSTILE.encode()},
             )
             board.take_jobs([record], START_MS, number / 5_000)
+            board.update(figures(board))
 
     flood(0, 300)
-    tracemalloc.start()
-    try:
-        flood(300, 1_000)
-        grown, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    # A hundred of some kilobytes, made anew since it was begun to look.
-    assert grown < _MIB
-    figures = board.figures(START_MS, 1.0, 1)
-    assert (figures.jobs, figures.seen) == (100, 1_300)
-    data, _ = board.snapshot(Filter(), figures)
-    assert len(data) < _MIB
+    # A hundred jobs of some kilobytes, all of them new since then.
+    assert kept_bytes(lambda: flood(300, 1_000)) < _MIB
+    assert figures(board)["seen"] == 1_300
+    assert len(page_of(board).jobs) == 100
+    assert len(board.snapshot(figures(board))) < _MIB
 
 
-def test_an_open_gap_gives_way_to_no_other() -> None:
-    """Not to a hundred that came later, nor does one of which no begin is known."""
-    board = _made()
+def test_an_open_gap_is_never_left_out_for_others() -> None:
+    """Not for a hundred later ones, nor if its start is unknown."""
+    board = made()
     long_ago = "2020-01-31T12:00:00Z"
     values = [
         gap_value("old", since=long_ago, until=None),
@@ -68,76 +67,69 @@ def test_an_open_gap_gives_way_to_no_other() -> None:
         *(gap_value(f"g-{at}", since=long_ago) for at in range(150)),
     ]
     board.take_gaps([gap(value) for value in values], is_end=True)
-    data, _ = board.snapshot(Filter(), board.figures(START_MS, 0.0, 0))
-    shown = [one["id"] for one in json.loads(data)["gaps"]]
+    shown = [one["gap_id"] for one in page_of(board).gaps]
     assert len(shown) == 100
     assert shown[0] == "unknown"
     assert "old" in shown
 
 
-def test_a_preview_of_twenty_megabytes_is_passed_over() -> None:
-    """In an event and on the topic of previews: it isn't kept, and the job says so."""
-    board = _made()
+def test_a_preview_of_twenty_megabytes_is_ignored() -> None:
+    """In an event and on the previews' topic: it isn't kept, and the job says so."""
+    board = made()
     data = b"\xff\xd8\xff\xe0\x00\x10" + bytes(20 * _MIB)
     record = job_record("a", preview=preview(data))
     on_its_topic = raw_record(data, key=b"a")
-    tracemalloc.start()
-    try:
-        board.take_jobs([record], START_MS, 0.0)
+
+    def take() -> None:
+        taken(board, record)
         board.take_previews([on_its_topic])
-        kept, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert kept < _MIB
+
+    assert kept_bytes(take) < _MIB
     assert board.picture("a") is None
-    data, _ = board.snapshot(Filter(), board.figures(START_MS, 0.0, 1))
-    assert b'"preview_note":"too large to be shown"' in data
+    assert page_of(board).jobs["a"]["preview_note"] == "too large to show"
 
 
-def test_tiny_pictures_without_number_are_bounded() -> None:
-    """Each costs more than its bytes, which counts too."""
-    board = _made(max_preview_bytes=_MIB)
+def test_any_number_of_tiny_previews_is_bounded() -> None:
+    """Each costs more than its bytes, which counts too; its job is told of the loss."""
+    board = made(max_preview_bytes=_MIB)
+    taken(board, job_record("job-0"))
     for number in range(3_000):
         key = f"job-{number}".encode()
         board.take_previews([raw_record(b"GIF89a" + bytes(7), key=key)])
     kept = sum(board.picture(f"job-{number}") is not None for number in range(3_000))
     assert 900 < kept < 1_100
+    job = page_of(board).jobs["job-0"]
+    assert (job.get("preview"), job["preview_note"]) == (None, "no longer kept")
 
 
-def test_gaps_and_reasons_without_number_are_bounded() -> None:
-    """A page gets a hundred gaps, and a hundred reasons with the rest together."""
-    board = _made()
+def test_any_number_of_gaps_and_reasons_is_bounded() -> None:
+    """A page gets a hundred gaps, and a hundred reasons with the rest as one."""
+    board = made()
     board.take_gaps(
         [gap(gap_value(f"g-{n}", until=None)) for n in range(11_000)], is_end=True
     )
     for number in range(150):
-        board.take_letters([letter(sent(_HOSTILE.encode(), f"r-{number}"))])
-    figures = board.figures(START_MS, 0.0, 1)
-    data, _ = board.snapshot(Filter(), figures)
-    assert data.count(b'"cause"') == 100
-    assert data.count(b'"reason"') == 101
-    assert len(data) < _MIB
+        board.take_dead_letters([letter(sent(_HOSTILE.encode(), f"r-{number}"))])
+    page = page_of(board)
+    assert (len(page.gaps), len(page.dead_letters)) == (100, 101)
+    assert len(board.snapshot(figures(board))) < _MIB
 
 
 def test_an_erased_job_is_gone_with_its_picture() -> None:
-    """Whether it had ended, still ran, or came in the same run; it may begin anew."""
-    board = _made()
+    """Whether it ended, still ran, or came in the same run; its id may come again."""
+    board = made()
     image = preview()
-    figures = board.figures(START_MS, 0.0, 0)
-    board.take_jobs([job_record("a", preview=image)], START_MS, 0.0)
-    board.take_jobs([job_record("b", "done")], START_MS, 0.0)
-    snapshot, view = board.snapshot(Filter(), figures)
-    page = Page(snapshot)
+    taken(board, job_record("a", preview=image), job_record("b", "done"))
+    page = page_of(board)
     erased = [raw_record(None, key=key) for key in (b"a", b"b", b"c", b"never")]
-    board.take_jobs([job_record("c", preview=image), *erased], START_MS, 0.0)
-    update, view = board.update(view, figures)
-    page.take(update)
+    taken(board, job_record("c", preview=image), *erased)
+    page.take(board.update(figures(board)))
     assert page.jobs == {}
     assert [board.picture(one) for one in "abc"] == [None] * 3
-    board.take_jobs([job_record("a")], START_MS, 0.0)
-    page.take(board.update(view, figures)[0])
-    assert page.jobs["a"]["preview"] is None
-    assert board.figures(START_MS, 0.0, 0).in_flight == 1
+    taken(board, job_record("a"))
+    page.take(board.update(figures(board)))
+    assert "preview" not in page.jobs["a"]
+    assert figures(board)["in_flight"] == 1
 
 
 def _read_at(at_ms: int, origin: bytes = b"socket") -> ConsumedRecord:
@@ -146,9 +138,10 @@ def _read_at(at_ms: int, origin: bytes = b"socket") -> ConsumedRecord:
     return raw_record(b"{}", headers=headers, at_ms=START_MS - 5)
 
 
-def test_lateness_is_from_the_socket_to_here() -> None:
-    """Half were faster than the median; what was replayed is no measure."""
+def test_latency_is_from_the_socket_to_the_board() -> None:
+    """Of the last ten seconds; replayed events don't count."""
     latencies = Latencies()
+    assert latencies.percentiles(START_MS) == (None, None)
     run = [_read_at(START_MS - n) for n in range(1, 101)]
     latencies.add([*run, _read_at(0, b"replay")], START_MS)
     p50, p99 = latencies.percentiles(START_MS)
@@ -156,26 +149,18 @@ def test_lateness_is_from_the_socket_to_here() -> None:
     assert p99 is not None
     assert 48 <= p50 <= 54
     assert 96 <= p99 <= 100
-
-
-def test_lateness_is_that_of_the_last_seconds() -> None:
-    """Nothing is said where nothing came."""
-    latencies = Latencies()
-    assert latencies.percentiles(START_MS) == (None, None)
-    latencies.add([_read_at(START_MS - 3)], START_MS)
-    assert latencies.percentiles(START_MS + 9_000) == (3.0, 3.0)
+    latencies.add([_read_at(START_MS)], START_MS + 3)
+    assert latencies.percentiles(START_MS + 10_002) == (3.0, 3.0)
     assert latencies.percentiles(START_MS + 11_000) == (None, None)
 
 
-def test_the_memory_of_a_flood_is_bounded() -> None:
+def test_latencies_of_a_flood_are_bounded() -> None:
     """200,000 samples would take megabytes."""
     latencies = Latencies()
     flood = [_read_at(START_MS - 2)] * 2_000
-    tracemalloc.start()
-    try:
+
+    def add() -> None:
         for _ in range(100):
             latencies.add(flood, START_MS)
-        kept_bytes, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert kept_bytes < 500_000
+
+    assert kept_bytes(add) < 500_000

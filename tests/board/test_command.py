@@ -97,33 +97,33 @@ def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
     page = board.page_when(lambda page: bool(page.jobs and page.gaps))
     assert page.jobs["old"]["status"] == "done"
     assert page.jobs["old"]["has_result"]
-    assert page.jobs["old"]["result_url"] is None
-    assert (page.gaps[0]["id"], page.gaps[0]["until_ms"]) == ("gap-1", None)
+    assert "result_url" not in page.jobs["old"]
+    assert (page.gaps[0]["gap_id"], page.gaps[0]["until"]) == ("gap-1", None)
 
     def has_all(page: Page) -> bool:
-        return bool(page.letters and "new" in page.jobs and page.jobs["new"]["preview"])
+        return bool(page.dead_letters and page.jobs.get("new", {}).get("preview"))
 
     produce(topic, "new", "in_progress", preview=preview())
     write(topic, [sent(b"<b>no</b>", "not_json")], name=topic.dead_letter)
     page = board.page_when(has_all)
-    assert page.letters[0]["example"]["text"] == "<b>no</b>"
-    version = page.jobs["new"]["preview"]["version"]
+    assert page.dead_letters[0]["text"] == "<b>no</b>"
+    version = page.jobs["new"]["preview"]
     picture = httpx.get(f"{board.address}previews/new?v={version}", trust_env=False)
     assert (picture.content, picture.headers["content-type"]) == (JPEG, "image/jpeg")
     page = board.page_when(lambda page: page.figures["reading"] == "live")
-    assert (page.figures["jobs"], page.figures["in_flight"]) == (2, 1)
+    assert (page.figures["seen"], page.figures["in_flight"]) == (2, 1)
     assert page.figures["note"] is None
     code, errors = board.end(signal.SIGTERM)
     assert code == 0
     assert "Traceback" not in errors
 
 
-def test_kafka_that_is_away_is_told_on_the_page(start: Start) -> None:
+def test_the_page_says_that_kafka_is_unavailable(start: Start) -> None:
     """The port is open before a broker was met, and stays so."""
     board = start(None, servers="127.0.0.1:1")  # nobody listens on tcpmux
-    page = board.page_when(lambda page: page.figures["reading"] == "away")
+    page = board.page_when(lambda page: page.figures["reading"] == "unavailable")
     assert "127.0.0.1:1" in page.figures["note"]
-    assert page.figures["away_since_ms"] is not None
+    assert page.figures["unavailable_since_ms"] is not None
     assert board.end(signal.SIGTERM)[0] == 0
 
 

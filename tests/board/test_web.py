@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,28 +14,21 @@ import structlog
 import trio
 
 from bridge.board.board import Board, Bounds
-from bridge.board.events import Events
-from bridge.board.files import PageFile
-from bridge.board.web import application
+from bridge.board.web import Stream, application
 from bridge.http.server import Limits, serve
-from tests.board.records import JPEG, Page, preview
+from tests.board.records import JPEG, preview
 from tests.consumer.records import START_MS, job_record
 
 
 _PATIENCE_SECONDS = 5.0
 
-_FILES = {
-    "/": PageFile(b"<!doctype html>", "text/html; charset=utf-8"),
-    "/board.js": PageFile(b"export {};", "text/javascript; charset=utf-8"),
-}
-
 
 class Served:
     """A board on a port, and a client."""
 
-    def __init__(self, board: Board, events: Events, client: httpx.AsyncClient) -> None:
+    def __init__(self, board: Board, stream: Stream, client: httpx.AsyncClient) -> None:
         self.board = board
-        self.events = events
+        self.stream = stream
         self.client = client
 
     def take(self, *ids: str, image: str | None = None) -> None:
@@ -50,8 +44,8 @@ async def served(
     """Serve a board for the block; give it with its port."""
     settings = Bounds(**{"updates_per_second": 60} | more)
     board = Board("jobs", settings, START_MS - 900_000)
-    events = Events(board, settings)
-    app = application(board, events, _FILES, ["Board.Example", "10.0.0.5"])
+    stream = Stream(board, settings)
+    app = application(board, stream, ["Board.Example", "10.0.0.5"])
     async with trio.open_nursery() as nursery:
 
         async def open_port(
@@ -66,35 +60,34 @@ async def served(
             )
 
         port: int = await nursery.start(open_port)
-        nursery.start_soon(events.run)
+        nursery.start_soon(stream.run)
         address = f"http://127.0.0.1:{port}"
         async with httpx.AsyncClient(
             base_url=address, trust_env=False, timeout=_PATIENCE_SECONDS
         ) as client:
-            yield Served(board, events, client), port
+            yield Served(board, stream, client), port
         nursery.cancel_scope.cancel()
 
 
-async def asked(port: int, path: str) -> trio.SocketStream:
-    """Ask as a browser does, for an answer without chunks."""
-    stream = await trio.open_tcp_stream("127.0.0.1", port)
-    head = f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"
-    await stream.send_all(head.encode())
-    return stream
+async def asked(port: int, header: str = "Accept: */*") -> trio.SocketStream:
+    """Ask for the events, for an answer without chunks."""
+    client = await trio.open_tcp_stream("127.0.0.1", port)
+    head = f"GET /events HTTP/1.0\r\nHost: localhost\r\n{header}\r\n\r\n"
+    await client.send_all(head.encode())
+    return client
 
 
-async def begun(stream: trio.SocketStream) -> tuple[bytes, Page]:
-    """Read the head of events and the snapshot."""
+async def until(client: trio.SocketStream, text: bytes) -> bytes:
+    """Read until a text comes; return all that was read."""
     received = b""
     with trio.fail_after(_PATIENCE_SECONDS):
-        while b"\n\nevent: snapshot\n" not in received or received[-2:] != b"\n\n":
-            received += await stream.receive_some(65536)
-    head, _, body = received.partition(b"\r\n\r\n")
-    return head, Page(body.split(b"\n\n")[1].partition(b"data: ")[2])
+        while text not in received:
+            received += await client.receive_some(65536)
+    return received
 
 
 async def test_every_answer_is_safe() -> None:
-    """Whatever it is: nothing runs that is no file of the page."""
+    """Whatever it is: only the page's own files run."""
     async with served() as (here, _):
         here.take("a", image=preview())
         for path in ("/", "/board.js", "/nothing", "/previews/a", "/previews/b"):
@@ -108,11 +101,12 @@ async def test_every_answer_is_safe() -> None:
         assert "frame-ancestors 'none'" in policy
 
 
-async def test_the_pages_files_are_given() -> None:
-    """With their types, anew only if they have changed, and no other path is a file."""
+async def test_the_pages_files_are_served() -> None:
+    """With their types, again only if they changed, and no other path is a file."""
     async with served() as (here, _):
         page = await here.client.get("/")
-        assert (page.status_code, page.text) == (200, "<!doctype html>")
+        assert page.status_code == 200
+        assert page.text.startswith("<!doctype html>")
         assert page.headers["content-type"] == "text/html; charset=utf-8"
         assert page.headers["cache-control"] == "no-cache"
         for etag in (page.headers["etag"], f"W/{page.headers['etag']}"):
@@ -120,10 +114,11 @@ async def test_the_pages_files_are_given() -> None:
             again = await here.client.get("/", headers=had)
             assert (again.status_code, again.content) == (304, b"")
         head = await here.client.head("/board.js")
-        assert head.headers["content-length"] == "10"
+        assert int(head.headers["content-length"]) > 1_000
         assert head.content == b""
         for path in (
             "/x",
+            "/index.html",
             "/../pyproject.toml",
             "/%2e%2e/x",
             "/index.html/",
@@ -133,7 +128,7 @@ async def test_the_pages_files_are_given() -> None:
 
 
 async def test_nothing_can_be_changed() -> None:
-    """Only GET and HEAD are understood."""
+    """Only GET and HEAD are allowed."""
     async with served() as (here, _):
         for method in ("POST", "PUT", "DELETE", "OPTIONS", "TRACE"):
             for path in ("/", "/events", "/previews/a"):
@@ -143,7 +138,7 @@ async def test_nothing_can_be_changed() -> None:
 
 
 async def test_the_board_answers_to_its_names_alone() -> None:
-    """A stranger's name that leads here (DNS rebinding) gets nothing."""
+    """A foreign name that resolves to here (DNS rebinding) gets nothing."""
     hosts = {
         "127.0.0.1:8090": 200,
         "localhost": 200,
@@ -173,7 +168,7 @@ async def test_the_board_answers_to_its_names_alone() -> None:
         ("cross-site", "no-cors", 403),
     ],
 )
-async def test_another_sites_page_has_nothing_sent(
+async def test_another_sites_page_gets_nothing(
     site: str, mode: str, status: int
 ) -> None:
     """A link to the board is one thing, a part of another page is not."""
@@ -183,7 +178,7 @@ async def test_another_sites_page_has_nothing_sent(
 
 
 async def test_a_preview_is_a_picture_and_nothing_else() -> None:
-    """Sniffed, in a sandbox, kept by its version; what is no picture isn't there."""
+    """Sniffed, in a sandbox, cached by its version; what isn't an image is a 404."""
     name = "a/../b?c#%2e&<ü"
     async with served() as (here, _):
         here.take(name, image=preview())
@@ -205,44 +200,57 @@ async def test_a_preview_is_a_picture_and_nothing_else() -> None:
 
 
 async def test_events_are_a_snapshot_and_updates() -> None:
-    """Of what the filter lets through; a browser that leaves makes room."""
+    """Plain for a client without gzip; a browser that disconnects makes room."""
     async with served(max_browsers=1) as (here, port):
         here.take("a-1", "b-1")
-        stream = await asked(port, "/events?id=a-&status=pending,in_progress")
-        head, page = await begun(stream)
+        assert (await here.client.head("/events")).status_code == 200
+        client = await asked(port)
+        received = await until(client, b'"id":"b-1"')
+        head, _, event = received.partition(b"\r\n\r\n")
         assert b"content-type: text/event-stream" in head.lower()
         assert b"cache-control: no-store" in head.lower()
-        assert set(page.jobs) == {"a-1"}
+        assert event.startswith(b"retry: 2000\nevent: snapshot\ndata: {")
         full = await here.client.get("/events")
         assert full.status_code == 503
-        assert "serves 1 browsers already" in full.text
-        assert (await here.client.head("/events")).status_code == 200
-        here.take("a-2", "b-2")
+        assert full.text == "The board serves 1 browsers, its maximum.\n"
+        here.take("a-2")
+        assert b"event: update\ndata: " in await until(client, b'"id":"a-2"')
+        await client.aclose()
         with trio.fail_after(_PATIENCE_SECONDS):
-            while b"a-2" not in (told := await stream.receive_some(65536)):
-                pass
-        assert b"event: update\ndata: " in told
-        assert b"b-2" not in told
-        await stream.aclose()
-        with trio.fail_after(_PATIENCE_SECONDS):
-            while here.events.browsers:  # noqa: ASYNC110 - nobody tells
+            while here.stream.browsers:  # noqa: ASYNC110 - nothing notifies
                 await trio.sleep(0.02)
 
 
-async def test_a_browser_that_does_not_read_is_left() -> None:
-    """After the time that a piece may take; what waits for it is one update."""
+async def test_events_are_compressed_for_a_browser() -> None:
+    """Each can be read as soon as it is received."""
+    async with served() as (here, port):
+        here.take("a-1")
+        client = await asked(port, "Accept-Encoding: gzip, deflate, br")
+        received = await until(client, b"\r\n\r\n")
+        head, _, body = received.partition(b"\r\n\r\n")
+        assert b"content-encoding: gzip" in head.lower()
+        gzip = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        text = gzip.decompress(body)
+        for job in (b"a-1", b"a-2"):
+            with trio.fail_after(_PATIENCE_SECONDS):
+                while b'"id":"%s"' % job not in text:
+                    text += gzip.decompress(await client.receive_some(65536))
+            here.take("a-2")
+        await client.aclose()
+
+
+async def test_a_browser_that_does_not_read_is_disconnected() -> None:
+    """After the time that one send may take."""
     limits = Limits(phase_seconds=0.3)
-    # An update of a megabyte, at each moment.
-    names = [f"{n}{'x' * 290}" for n in range(200)]
     with structlog.testing.capture_logs() as logs:
         async with served(limits, max_jobs=400) as (here, port):
-            stream = await asked(port, "/events")
+            client = await asked(port)
             with trio.fail_after(_PATIENCE_SECONDS):
-                while not here.events.browsers:  # noqa: ASYNC110 - nobody tells
+                while not here.stream.browsers:  # noqa: ASYNC110 - nothing notifies
                     await trio.sleep(0.01)
-                while here.events.browsers:
-                    here.take(*names)
+                while here.stream.browsers:
+                    here.take(*[f"{n}{'x' * 290}" for n in range(200)])
                     await trio.sleep(0.01)
-            await stream.aclose()
-    # That is how bad clients end, and no bug.
+            await client.aclose()
+    # A bad client isn't a bug.
     assert [line["event"] for line in logs] == ["port.listening"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bridge.sandbox.jobs import STAGES, paint
@@ -21,37 +22,50 @@ def preview_of(stage: int) -> bytes:
 PICTURES = STAGES
 
 
+def ago(seconds: float) -> str:
+    """Return a time as gaps have it."""
+    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat()
+
+
 def a_gap(gap_id: str, **members: Any) -> dict[str, Any]:
-    """Describe a gap that is settled, but for what is said of it."""
-    now = now_ms()
+    """Describe a gap that is resolved, with some members changed."""
     return {
-        "id": gap_id,
-        "account": "sandbox",
+        "gap_id": gap_id,
+        "client_id": "sandbox",
         "cause": "disconnected",
-        "since_ms": now - 400_000,
-        "until_ms": now - 350_000,
+        "since": ago(400),
+        "until": ago(350),
         "jobs_in_flight": 7,
         "healed_by_status_endpoint": 3,
         "healed_by_webhook": 2,
         "unknown": 0,
-        "settled": True,
     } | members
 
 
-def letters_of(reason: str, **members: Any) -> dict[str, Any]:
+def reason_of(reason: str, **members: Any) -> dict[str, Any]:
     """Describe the dead letters of a reason."""
-    example = {"id": "8db73fd4", "text": '{"request_id":"8db73fd4"}', "error": "late"}
     return {
         "reason": reason,
         "count": 12,
         "last_ms": now_ms() - 30_000,
-        "example": example | members,
-    }
+        "id": "8db73fd4",
+        "text": '{"request_id":"8db73fd4"}',
+        "error": "late",
+    } | members
+
+
+_MORE: dict[str, dict[str, Any]] = {
+    "in_progress": {},
+    "done": {"result_url": "https://example.org/result.png", "has_result": True},
+    "processing": {},
+    "error": {"error": "generation_failed: no worker had memory"},
+    "thinking": {"preview_note": "too large"},
+}
 
 
 def fill(board: StandIn, jobs: int = 40) -> list[str]:
     """
-    Put a bit of everything in: jobs of each status, gaps of each kind, dead letters.
+    Put everything in: jobs of each status, gaps of each kind, dead letters.
 
     Returns:
         The jobs' ids, oldest first.
@@ -67,23 +81,18 @@ def fill(board: StandIn, jobs: int = 40) -> list[str]:
             board.put_preview(job_id, "image/jpeg", preview_of(at))
         if status in {"done", "error"}:
             board.put(job_id, ended_ms=began + 2_500, origin="webhook")
-        board.put(
-            job_id,
-            progress=at * 2.5 if status == "in_progress" else None,
-            error="generation_failed: no worker had memory" if at % 5 == 3 else None,
-            result_url="https://example.org/result.png" if status == "done" else None,
-            preview_note="too large" if status == "thinking" else None,
-            account=("shop", "gallery")[at % 2],
-        )
+        board.put(job_id, account=("shop", "gallery")[at % 2], **_MORE[status])
+        if status == "in_progress":
+            board.put(job_id, progress=at * 2.5)
     board.gaps = [
-        a_gap("open", since_ms=now - 9_000, until_ms=None, settled=False, unknown=None),
-        a_gap("closed", since_ms=now - 90_000, until_ms=now - 60_000, settled=False),
-        a_gap("settled"),
-        a_gap("unknown", since_ms=now - 700_000, until_ms=now - 640_000, unknown=2),
-        a_gap("first", cause="first_start", since_ms=None, until_ms=now - 800_000),
+        a_gap("open", since=ago(9), until=None, unknown=None),
+        a_gap("closed", since=ago(90), until=ago(60), unknown=None),
+        a_gap("resolved"),
+        a_gap("unknown", since=ago(700), until=ago(640), unknown=2),
+        a_gap("first", cause="first_start", since=None, until=ago(800)),
     ]
-    board.letters = [letters_of("after_terminal"), letters_of("not_json", id=None)]
-    board.figures |= {
+    board.dead_letters = [reason_of("after_terminal"), reason_of("not_json", id=None)]
+    board.shown |= {
         "events_per_second": 42.3,
         "latency_p50_ms": 8.3,
         "latency_p99_ms": 1447.4,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import expect
 
+from bridge.board.jobs import Picture
 from tests.browser.conftest import Open
 from tests.browser.scenes import PICTURES, fill, preview_of
 from tests.browser.stand_in import StandIn, now_ms
@@ -41,12 +42,11 @@ def test_picture_that_failed_is_fetched_again(board: StandIn, open_page: Open) -
     """The same one, with the job's next word: the board may only have been away."""
     board.put("job", status="in_progress", progress=0)
     page = open_page(board.url)
-    page.wait_standing("Live")
+    page.wait_state("Live")
     with page.page.expect_response("**/previews/job?v=1"):
-        named = {"version": 1, "type": "image/jpeg", "bytes": 9}
-        board.put("job", preview=named)
+        board.put("job", preview=1)
     expect(page.card("job").locator("img")).to_have_count(0)
-    board.previews["job"] = ("image/jpeg", preview_of(0))
+    board.previews["job"] = Picture(1, "image/jpeg", preview_of(0))
     board.put("job", progress=50)
 
     expect(page.card("job").locator("img")).to_have_attribute("src", "previews/job?v=1")
@@ -88,8 +88,7 @@ def test_cards_keep_their_place(board: StandIn, open_page: Open) -> None:
 def test_card_says_how_a_job_goes(board: StandIn, open_page: Open) -> None:
     """Progress, how long it took, what was wrong, and who told it."""
     began = now_ms() - 100_000
-    board.put("job", status="in_progress", progress=45.5, first_ms=began)
-    board.jobs["job"][1]["last_ms"] = began
+    board.put("job", status="in_progress", progress=45.5, first_ms=began, last_ms=began)
     page = open_page(board.url)
     card = page.card("job")
     expect(card.locator("progress")).to_have_js_property("value", 45.5)
@@ -108,8 +107,8 @@ def test_card_says_how_a_job_goes(board: StandIn, open_page: Open) -> None:
     expect(card.locator("progress")).to_be_hidden()
     expect(card.locator(".took")).to_have_text("in 9.4 s")
     expect(card.locator(".age")).to_have_text("1 min ago")
-    expect(card.locator(".fault")).to_have_text("no memory")
-    expect(card.locator(".origin")).to_have_text("told by the status endpoint")
+    expect(card.locator(".error")).to_have_text("no memory")
+    expect(card.locator(".origin")).to_have_text("from the status endpoint")
 
 
 def test_account_is_named_where_there_are_several(

@@ -29,8 +29,10 @@ def test_it_says_that_it_connects(board: StandIn, open_page: Open) -> None:
 
     page = open_page(board.url, before=nobody_answers)
 
-    expect(page.find("#nothing")).to_have_text("Connecting to the board's server …")
-    expect(page.find("#standing")).to_have_text("Connecting")
+    expect(page.find("#empty p").first).to_have_text(
+        "Connecting to the board's server …"
+    )
+    expect(page.find("#state")).to_have_text("Connecting")
     expect(page.find("#figures .value").first).to_have_text("\N{EN DASH}")
 
 
@@ -38,29 +40,29 @@ def test_empty_topic_says_what_to_do(board: StandIn, open_page: Open) -> None:
     """Without a job it names the topic and how to get some."""
     page = open_page(board.url)
 
-    page.wait_standing("Live")
-    expect(page.find("#nothing")).to_contain_text("No job on the topic jobs since")
-    expect(page.find("#nothing code")).to_have_text(
-        ["jobs", "make run", "bridge check", "--since"]
+    page.wait_state("Live")
+    expect(page.find("#empty")).to_contain_text("No job on the topic jobs since")
+    expect(page.find("#empty code")).to_have_text(
+        ["make run", "bridge check", "--since"]
     )
     expect(page.find("#gaps-summary")).to_contain_text("none since")
-    expect(page.find("#letters-summary")).to_have_text("none")
+    expect(page.find("#dead-letters-summary")).to_have_text("none")
     board.put("first")
-    expect(page.find("#nothing")).to_be_hidden()
+    expect(page.find("#empty")).to_be_hidden()
     expect(page.find(".card")).to_have_count(1)
 
 
 def test_reading_from_before_is_said(board: StandIn, open_page: Open) -> None:
     """Starting and catching up are states of their own, a note is passed on."""
-    board.figures |= {"reading": "starting"}
+    board.shown |= {"reading": "starting"}
     page = open_page(board.url)
-    page.wait_standing("Starting")
-    expect(page.find("#nothing")).to_have_text("Opening the topics …")
-    board.figures |= {"reading": "catching-up", "lag": 120_000}
-    page.wait_standing("Catching up")
-    _says(page, "not yet at the present")
-    board.figures |= {"reading": "live", "note": "The topic jobs.gaps is missing."}
-    page.wait_standing("Live")
+    page.wait_state("Starting")
+    expect(page.find("#empty p").first).to_have_text("Opening the topics …")
+    board.shown |= {"reading": "catching-up", "lag": 120_000}
+    page.wait_state("Catching up")
+    _says(page, "isn't current yet")
+    board.shown |= {"reading": "live", "note": "The topic jobs.gaps is missing."}
+    page.wait_state("Live")
     _says(page, "The topic jobs.gaps is missing.")
 
 
@@ -68,31 +70,31 @@ def test_silence_is_called_stale(board: StandIn, open_page: Open) -> None:
     """An open stream that says nothing for 5 s is not taken for the present."""
     fill(board, jobs=5)
     page = open_page(board.url)
-    page.wait_standing("Live")
+    page.wait_state("Live")
     board.silent = True
 
-    page.wait_standing("Stale")
-    _says(page, "No word from the board's server since")
+    page.wait_state("Stale")
+    _says(page, "Nothing received from the board's server since")
     board.silent = False
-    page.wait_standing("Live")
+    page.wait_state("Live")
 
 
 def test_server_away_is_said_and_comes_back(board: StandIn, open_page: Open) -> None:
     """The page says since when the server is away, and connects by itself."""
     fill(board, jobs=5)
     page = open_page(board.url)
-    page.wait_standing("Live")
+    page.wait_state("Live")
     board.stop()
 
-    page.wait_standing("Reconnecting")
-    _says(page, "The board's server is away since")
+    page.wait_state("Reconnecting")
+    _says(page, "No connection to the board's server since")
     said = page.find("#notice").text_content()
     # Tries meanwhile change nothing: it is read aloud once.
     page.page.wait_for_timeout(3_000)
     assert page.find("#notice").text_content() == said
     expect(page.find(".card")).to_have_count(5)
     board.start()
-    page.wait_standing("Live")
+    page.wait_state("Live")
     expect(page.find("#notice")).to_be_empty()
 
 
@@ -100,9 +102,9 @@ def test_server_that_forgot_is_shown_anew(board: StandIn, open_page: Open) -> No
     """After the server's restart nothing of before is left on the page."""
     fill(board, jobs=5)
     page = open_page(board.url)
-    page.wait_standing("Live")
+    page.wait_state("Live")
     board.stop()
-    board.forget()
+    board.jobs.clear()
     board.put("new")
     board.start()
 
@@ -112,66 +114,67 @@ def test_server_that_forgot_is_shown_anew(board: StandIn, open_page: Open) -> No
 
 def test_too_many_browsers_is_said(board: StandIn, open_page: Open) -> None:
     """A refusal is told in the server's words, and tried again."""
-    board.refusal = "The board serves 100 browsers already, its maximum."
+    board.stop()
+    board.start(max_browsers=0)
     page = open_page(board.url)
 
-    page.wait_standing("Refused")
-    _says(page, "The board serves 100 browsers already, its maximum.")
-    expect(page.find("#nothing")).to_contain_text("takes no more pages")
-    board.refusal = None
-    page.wait_standing("Live")
+    page.wait_state("Refused")
+    _says(page, "The board serves 0 browsers, its maximum.")
+    expect(page.find("#empty")).to_contain_text("accepts no more pages")
+    board.stop()
+    board.start()
+    page.wait_state("Live")
 
 
 def test_pause_holds_while_the_server_is_away(board: StandIn, open_page: Open) -> None:
     """What is found out about the server meanwhile doesn't end a pause."""
     page = open_page(board.url)
-    page.wait_standing("Live")
-    board.refusal = "full"
+    page.wait_state("Live")
     board.stop()
-    page.wait_standing("Reconnecting")
-    board.start()
-    page.wait_standing("Refused")
+    page.wait_state("Reconnecting")
+    board.start(max_browsers=0)
+    page.wait_state("Refused")
     page.find("#pause").click()
-    page.wait_standing("Paused")
-    asked = len(board.asked)
+    page.wait_state("Paused")
+    opened = page.streams_opened
     page.page.wait_for_timeout(3_000)
 
-    page.wait_standing("Paused")
-    assert len(board.asked) == asked
+    page.wait_state("Paused")
+    assert page.streams_opened == opened
 
 
 def test_hidden_page_costs_nothing(board: StandIn, open_page: Open) -> None:
     """A page that nobody sees has no stream; seen again, it is at the present."""
     page = open_page(board.url)
-    page.wait_standing("Live")
-    assert board.streams == 1
+    page.wait_state("Live")
+    assert board.stream.browsers == 1
     page.ask(_HIDE, "hidden")
-    asked = len(board.asked)
+    opened = page.streams_opened
     board.put("meanwhile")  # a stream's end is seen with its next word
     page.page.wait_for_timeout(1_500)
-    assert board.streams == 0
+    assert board.stream.browsers == 0
     page.page.wait_for_timeout(2_500)
-    assert len(board.asked) == asked
+    assert page.streams_opened == opened
 
     page.ask(_HIDE, "visible")
     expect(page.card("meanwhile")).to_have_count(1)
-    assert board.streams == 1
+    assert board.stream.browsers == 1
 
 
 def test_paused_page_stands_still(board: StandIn, open_page: Open) -> None:
     """Whoever reads can stop the movement, and go on from the present."""
     fill(board, jobs=5)
     page = open_page(board.url)
-    page.wait_standing("Live")
+    page.wait_state("Live")
     page.find("#pause").click()
-    page.wait_standing("Paused")
+    page.wait_state("Paused")
     before = page.find("main").inner_text()
     board.put("meanwhile")
     page.page.wait_for_timeout(2_500)
 
     assert page.find("main").inner_text() == before
     page.find("#pause").click()
-    page.wait_standing("Live")
+    page.wait_state("Live")
     expect(page.card("meanwhile")).to_have_count(1)
 
 

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from tests.browser.stand_in import PAGE
+from bridge.board.web import PAGE
 from tests.kit.npm import fetch_typescript
 from tests.kit.wheels import node
 

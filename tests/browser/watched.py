@@ -59,6 +59,7 @@ class Watched:
         before: Callable[[Page], object] | None = None,
     ) -> None:
         self.complaints: list[str] = []
+        self.streams_opened = 0
         self._origin = urlsplit(url).netloc
         context.add_init_script(_REPORT_BREACHES)
         self.page: Page = context.new_page()
@@ -84,6 +85,7 @@ class Watched:
         dialog.dismiss()
 
     def _on_request(self, request: Request) -> None:
+        self.streams_opened += urlsplit(request.url).path == "/events"
         if urlsplit(request.url).netloc != self._origin:
             self._complain(f"asked {request.url[:200]}")
 
@@ -100,10 +102,10 @@ class Watched:
         card = self.page.locator(".card")
         return card.filter(has=self.page.get_by_title(job_id, exact=True))
 
-    def wait_standing(self, word: str, seconds: float = 10.0) -> None:
+    def wait_state(self, word: str, seconds: float = 10.0) -> None:
         """Wait until the page says how it stands."""
-        standing = self.find("#standing")
-        expect(standing).to_have_text(word, timeout=seconds * 1000)
+        state = self.find("#state")
+        expect(state).to_have_text(word, timeout=seconds * 1000)
 
     def check(self) -> None:
         """Fail for whatever was complained about."""

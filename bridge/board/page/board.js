@@ -1,122 +1,97 @@
 /**
- * The page: introduces its parts to each other.
- *
- * Owns when something is drawn: what comes is folded into the model at once, and drawn
- * with the browser's next frame, however much came since the last one; ages go on
- * once a second. Each part is told by identity or by text what is new, so that a frame
- * touches only what has changed.
+ * The page. Messages go into the model at once and are drawn with the browser's next
+ * frame, however many came since the last one; ages are drawn once a second.
  *
  * @module
  */
 
-import { Connection } from "./connection.js";
-import { part, setIcon, setText } from "./elements.js";
+import { DeadLetters } from "./dead_letters.js";
+import { html, setIcon, setText } from "./elements.js";
 import { Figures } from "./figures.js";
 import { Filter } from "./filter.js";
 import { Gaps } from "./gaps.js";
 import { Jobs } from "./jobs.js";
-import { Letters } from "./letters.js";
 import { Model } from "./model.js";
-import { Nothing } from "./nothing.js";
-import { Notice, saying } from "./notice.js";
-import { ServerClock } from "./time.js";
+import { showEmpty, showState, stateOf } from "./state.js";
+import { Stream } from "./stream.js";
 
-/** @import { Standing } from "./connection.js" */
+/** @import { Job } from "./model.js" */
+/** @import { Connection } from "./stream.js" */
 
 const TICK_MS = 1_000;
+/** More than a wall screen shows. */
+const MOST_CARDS = 200;
 const WHOLE = new Intl.NumberFormat("en");
 
-const clock = new ServerClock();
 const model = new Model();
-const notice = new Notice();
+const filter = new Filter(drawSoon);
 const figures = new Figures();
 const gaps = new Gaps();
-const letters = new Letters();
+const deadLetters = new DeadLetters();
 const jobs = new Jobs();
-const nothing = new Nothing(() => filter.clear());
-const topic = part(document, "#topic", HTMLElement);
-const count = part(document, "#count", HTMLElement);
-const pause = part(document, "#pause", HTMLButtonElement);
+const pause = html(document, "#pause");
 
-/** @type {Standing} */
-let standing = { name: "connecting", sinceMs: Date.now() };
+/** @type {Connection} */
+let connection = { name: "connecting", sinceMs: Date.now() };
 let isAwaited = false;
 
-const connection = new Connection({
-  onSnapshot: (snapshot) => {
-    model.begin(snapshot);
-    clock.set(snapshot.figures.now_ms);
+const stream = new Stream(
+  (message, isSnapshot) => {
+    model.take(message, isSnapshot);
     drawSoon();
   },
-  onUpdate: (update) => {
-    model.take(update);
-    if (update.figures) clock.set(update.figures.now_ms);
+  (state) => {
+    connection = state;
     drawSoon();
   },
-  onStanding: (changed) => {
-    standing = changed;
-    drawSoon();
-  },
-});
-
-const filter = new Filter((chosen) => {
-  connection.open(chosen);
-  // Whoever asks for something else wants to see it.
-  setPaused(false);
-  drawSoon();
-});
+);
 
 function drawSoon() {
-  if (isAwaited) return;
+  if (!isAwaited) requestAnimationFrame(draw);
   isAwaited = true;
-  requestAnimationFrame(draw);
 }
 
 function draw() {
   isAwaited = false;
-  const now = clock.now();
-  const said = saying(standing, model, now);
-  notice.show(said);
-  // What is not live is shown without colour.
-  document.body.dataset.kind = said.kind;
-  document.title = [said.kind === "good" ? "" : said.word, model.topic, "bridge board"].filter(Boolean).join(" · ");
-  nothing.show(model, standing, filter.isSet, now);
+  const state = stateOf(connection, model);
+  showState(state);
+  // What isn't current is shown in gray.
+  document.body.dataset.kind = state.kind;
+  document.title = [state.kind === "good" ? "" : state.word, model.topic, "bridge board"].filter(Boolean).join(" · ");
+  const matching = [...model.jobs.values()].filter((job) => filter.accepts(job)).sort(byStart);
+  showEmpty(matching.length === 0, connection, model, filter.isSet);
   if (!model.known) return;
-  setText(topic, model.topic);
+  const now = model.now();
+  setText(html(document, "#topic"), model.topic);
   figures.show(model.figures);
   gaps.show(model.gaps, model.sinceMs, now);
-  letters.show(model.letters, now);
-  setText(count, counted(model.jobs.size, model.matching));
-  jobs.show(model.jobs, now);
+  deadLetters.show(model.deadLetters, now);
+  const shown = matching.slice(0, MOST_CARDS);
+  const latest = matching.length > shown.length ? `the latest ${WHOLE.format(shown.length)} of ` : "";
+  setText(html(document, "#count"), `${latest}${WHOLE.format(matching.length)}${filter.isSet ? " that match" : ""}`);
+  jobs.show(shown, now);
 }
 
 /**
- * @param {number} shown
- * @param {number} matching
+ * By when a job started: by its latest event a busy grid would never stand still.
+ *
+ * @param {Job} one
+ * @param {Job} other
  */
-function counted(shown, matching) {
-  const which = filter.isSet ? " that match" : "";
-  if (matching > shown) return `the latest ${WHOLE.format(shown)} of ${WHOLE.format(matching)}${which}`;
-  return `${WHOLE.format(shown)}${which}`;
+function byStart(one, other) {
+  return other.first_ms - one.first_ms || (one.id < other.id ? -1 : 1);
 }
 
-function tick() {
-  if (!model.known || document.visibilityState === "hidden" || standing.name === "paused") return;
-  const now = clock.now();
-  gaps.tick(now);
-  letters.tick(now);
-  jobs.tick(now);
-}
+setInterval(() => {
+  if (!model.known || document.visibilityState === "hidden" || stream.isPaused) return;
+  for (const each of [gaps, deadLetters, jobs]) each.tick(model.now());
+}, TICK_MS);
 
-/** @param {boolean} isPaused */
-function setPaused(isPaused) {
-  connection.setPaused(isPaused);
-  setIcon(pause, isPaused ? "resume" : "pause");
-  setText(part(pause, "span", HTMLElement), isPaused ? "Resume" : "Pause");
-}
+pause.addEventListener("click", () => {
+  stream.isPaused = !stream.isPaused;
+  setIcon(pause, stream.isPaused ? "resume" : "pause");
+  setText(html(pause, "span"), stream.isPaused ? "Resume" : "Pause");
+});
 
-pause.addEventListener("click", () => setPaused(standing.name !== "paused"));
-
-setInterval(tick, TICK_MS);
-connection.open(filter.chosen);
+html(document, "#empty button").addEventListener("click", () => filter.clear());
 drawSoon();

@@ -1,16 +1,12 @@
 /**
- * How the page's elements are found, made and filled: with text, never with markup.
- *
- * Owns the only ways in which what the server sent gets into the page. A text node is
- * written only when its text changes, so that a second without news costs no layout.
+ * Finds, makes and fills elements: with text, never with markup. A text node is written
+ * only when its text changes, so that a second without news costs no layout.
  *
  * @module
  */
 
-const SVG = "http://www.w3.org/2000/svg";
-
 /**
- * A part of the page that is always there.
+ * An element that is always there.
  *
  * @template {Element} T
  * @param {ParentNode} within
@@ -25,55 +21,32 @@ export function part(within, selector, kind) {
 }
 
 /**
+ * @param {ParentNode} within
+ * @param {string} selector
+ */
+export function html(within, selector) {
+  return part(within, selector, HTMLElement);
+}
+
+/**
  * A copy of a template's only element.
  *
  * @param {string} id
- * @returns {HTMLElement}
  */
 export function fromTemplate(id) {
   const { content } = part(document, `template#${id}`, HTMLTemplateElement);
-  return part(/** @type {ParentNode} */ (content.cloneNode(true)), "*", HTMLElement);
+  return html(/** @type {ParentNode} */ (content.cloneNode(true)), "*");
 }
 
 /**
- * A new element with text in it.
- *
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} name
  * @param {string} [text]
- * @param {string} [className]
  * @returns {HTMLElementTagNameMap[K]}
  */
-export function element(name, text, className) {
+export function element(name, text = "") {
   const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-/**
- * A new element of a drawing.
- *
- * @template {keyof SVGElementTagNameMap} K
- * @param {K} name
- * @param {Record<string, string>} [attributes]
- * @returns {SVGElementTagNameMap[K]}
- */
-export function drawn(name, attributes = {}) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  return made;
-}
-
-/**
- * One of the page's icons.
- *
- * @param {string} name
- * @returns {SVGSVGElement}
- */
-export function icon(name) {
-  const made = drawn("svg", { class: "icon", "aria-hidden": "true" });
-  made.append(drawn("use", { href: `#icon-${name}` }));
+  made.textContent = text;
   return made;
 }
 
@@ -103,12 +76,30 @@ export function setAttribute(target, name, value) {
 }
 
 /**
- * A text that layout can bear: a hostile one of megabytes is cut.
+ * Put elements in order. Those that are in place stay: moving one takes its focus.
  *
- * @param {string} text
- * @param {number} [most]
- * @returns {string}
+ * @param {Element} parent
+ * @param {Iterable<Element>} wanted
+ */
+export function place(parent, wanted) {
+  let next = parent.firstElementChild;
+  for (const each of wanted) {
+    if (each === next) next = next.nextElementSibling;
+    else parent.insertBefore(each, next);
+  }
+  while (next) {
+    const last = next;
+    next = next.nextElementSibling;
+    last.remove();
+  }
+}
+
+/**
+ * A text that layout can handle: one of megabytes is cut.
+ *
+ * @param {string | undefined | null} text
  */
 export function cut(text, most = 300) {
+  if (!text) return "";
   return text.length > most ? `${text.slice(0, most)}…` : text;
 }

@@ -1,99 +1,95 @@
 /**
- * The filter: its form, and its place in the page's address.
- *
- * Owns what is chosen. The server filters; a page that is loaded again, or sent to
- * somebody, shows the same.
+ * The filter: its form, and its place in the page's address, so that a page that is
+ * reloaded, or opened by somebody else, shows the same.
  *
  * @module
  */
 
-import { fromTemplate, part, setIcon } from "./elements.js";
-import { look, STATUSES } from "./statuses.js";
+import { fromTemplate, html, part, setIcon } from "./elements.js";
 
-/** @import { Filter as Chosen } from "./protocol.js" */
+/** @import { Job } from "./model.js" */
 
-/** Long enough for the next key, and short enough not to be felt. */
-const TYPING_MS = 250;
+/** The statuses of a job, in their order, as words. */
+export const STATUSES = new Map([
+  ["pending", "Pending"],
+  ["processing", "Processing"],
+  ["in_progress", "In progress"],
+  ["done", "Done"],
+  ["error", "Error"],
+]);
+
+/** No record on the topic has it: it is shown if one does, and can't be chosen. */
+const NOT_CHOSEN = "pending";
 
 export class Filter {
   #form = part(document, "#filter", HTMLFormElement);
-  #id = part(this.#form, "input[type=search]", HTMLInputElement);
-  #clear = part(this.#form, "#filter-clear", HTMLButtonElement);
-  #boxes = STATUSES.map((status) => this.#addChoice(status));
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #typing;
+  #id = part(this.#form, "#filter-id", HTMLInputElement);
+  #clear = html(this.#form, "#filter-clear");
+  #boxes = [...STATUSES.keys()].filter((status) => status !== NOT_CHOSEN).map((status) => this.#addBox(status));
+  #text = "";
+  /** @type {string[]} */
+  #statuses = [];
 
-  /** @param {(chosen: Chosen) => void} onChange */
+  /** @param {() => void} onChange */
   constructor(onChange) {
-    this.onChange = onChange;
-    this.#readAddress();
-    this.#id.addEventListener("input", () => {
-      clearTimeout(this.#typing);
-      this.#typing = setTimeout(() => this.#changed(), TYPING_MS);
+    const query = new URLSearchParams(location.search);
+    const statuses = (query.get("status") ?? "").split(",");
+    this.#id.value = query.get("id") ?? "";
+    for (const box of this.#boxes) box.checked = statuses.includes(box.value);
+    this.#read();
+    this.#form.addEventListener("input", () => {
+      this.#read();
+      this.#writeAddress();
+      onChange();
     });
-    this.#form.addEventListener("change", () => this.#changed());
-    this.#form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      this.#changed();
-    });
+    this.#form.addEventListener("submit", (event) => event.preventDefault());
     this.#clear.addEventListener("click", () => {
       this.clear();
       this.#id.focus();
     });
   }
 
-  /** @returns {Chosen} */
-  get chosen() {
-    const boxes = this.#boxes.filter((box) => box.checked);
-    return { id: this.#id.value.trim(), status: boxes.map((box) => box.value) };
-  }
-
-  /** Whether anything is filtered out. */
+  /** Whether it excludes anything. */
   get isSet() {
-    const { id, status } = this.chosen;
-    return id !== "" || status.length > 0;
+    return this.#text !== "" || this.#statuses.length > 0;
   }
 
-  /** Let everything through again. */
+  /** @param {Job} job */
+  accepts({ id, status = "" }) {
+    return id.includes(this.#text) && (this.#statuses.length === 0 || this.#statuses.includes(status));
+  }
+
   clear() {
     this.#id.value = "";
     for (const box of this.#boxes) box.checked = false;
-    this.#changed();
+    this.#form.dispatchEvent(new Event("input"));
   }
 
   /** @param {string} status */
-  #addChoice(status) {
+  #addBox(status) {
     const label = fromTemplate("choice");
     const box = part(label, "input", HTMLInputElement);
-    const { word, icon } = look(status);
     box.value = status;
     label.dataset.status = status;
-    setIcon(label, icon);
-    part(label, "span", HTMLElement).textContent = word;
-    part(this.#form, "fieldset", HTMLFieldSetElement).append(label);
+    setIcon(label, status);
+    html(label, "span").textContent = STATUSES.get(status) ?? status;
+    html(this.#form, "fieldset").append(label);
     return box;
   }
 
-  #readAddress() {
-    const query = new URLSearchParams(location.search);
-    const statuses = (query.get("status") ?? "").split(",");
-    this.#id.value = query.get("id") ?? "";
-    for (const box of this.#boxes) box.checked = statuses.includes(box.value);
+  #read() {
+    this.#text = this.#id.value.trim();
+    this.#statuses = this.#boxes.filter((box) => box.checked).map((box) => box.value);
     this.#clear.hidden = !this.isSet;
   }
 
-  #changed() {
-    clearTimeout(this.#typing);
-    const { id, status } = this.chosen;
+  #writeAddress() {
     const address = new URL(location.href);
-    // Nothing that isn't set stands in the address.
-    if (id) address.searchParams.set("id", id);
-    else address.searchParams.delete("id");
-    if (status.length) address.searchParams.set("status", status.join(","));
-    else address.searchParams.delete("status");
-    this.#clear.hidden = !this.isSet;
-    if (address.href === location.href) return;
+    for (const [name, value] of [["id", this.#text], ["status", this.#statuses.join(",")]]) {
+      // Only what is set is in the address.
+      if (name && value) address.searchParams.set(name, value);
+      else address.searchParams.delete(name ?? "");
+    }
     history.replaceState(null, "", address);
-    this.onChange(this.chosen);
   }
 }

@@ -1,94 +1,104 @@
 /**
- * What the page knows: the last snapshot, and every update since.
+ * What the page knows: the last snapshot and every update since.
  *
- * Owns the folding of messages. How it looks, and when it is drawn, is for others.
+ * Texts may come from whoever can write to the topics: the page shows them as text only.
  *
  * @module
  */
 
-/** @import { Figures, Gap, Job, Letters, Snapshot, Update } from "./protocol.js" */
+/**
+ * @typedef {object} Job
+ * @property {string} id
+ * @property {number} first_ms Its first event on the topic.
+ * @property {number} last_ms Its latest one.
+ * @property {string} [status]
+ * @property {string} [account]
+ * @property {number} [progress] From 0 to 100.
+ * @property {number} [ended_ms]
+ * @property {number} [preview] Its version: each picture of the job has another.
+ * @property {string} [preview_note] Why there is none.
+ * @property {boolean} [has_result]
+ * @property {string} [result_url]
+ * @property {string} [error]
+ * @property {string} [origin] Where the latest event came from.
+ */
 
-/** As many as a snapshot has: the page may stay open for months. */
-const MOST_GAPS = 100;
+/**
+ * @typedef {object} Gap The members of its record.
+ * @property {string} gap_id
+ * @property {string | null} client_id
+ * @property {string} cause
+ * @property {string | null} since Null if unknown.
+ * @property {string | null} until Null while it is open.
+ * @property {number | null} jobs_in_flight
+ * @property {number | null} healed_by_status_endpoint
+ * @property {number | null} healed_by_webhook
+ * @property {number | null} unknown Null until it is resolved.
+ */
+
+/** @typedef {{reason: string, count: number, last_ms: number, id: string | null, text: string, error: string}} Reason */
+
+/**
+ * @typedef {object} Figures
+ * @property {number} now_ms The server's clock.
+ * @property {number} events_per_second
+ * @property {number | null} latency_p50_ms
+ * @property {number | null} latency_p99_ms
+ * @property {number} in_flight
+ * @property {number} seen Jobs since the board started.
+ * @property {number} lag Records that are left to read.
+ * @property {"starting" | "live" | "catching-up" | "unavailable"} reading
+ * @property {number | null} unavailable_since_ms
+ * @property {string | null} note
+ */
+
+/**
+ * @typedef {object} Message A snapshot has everything; what an update leaves out is as before.
+ * @property {Figures} figures
+ * @property {Job[]} [jobs] In an update those that changed.
+ * @property {string[]} [gone] To be removed before `jobs` are added.
+ * @property {Gap[]} [gaps]
+ * @property {Reason[]} [dead_letters]
+ * @property {string} [topic]
+ * @property {number} [since_ms] Where reading started.
+ */
 
 export class Model {
   /** Whether anything was received yet. */
   known = false;
   topic = "";
   sinceMs = 0;
-  matching = 0;
   /** @type {Map<string, Job>} */
   jobs = new Map();
-  /** @type {Map<string, Gap>} */
-  gaps = new Map();
-  /** @type {Letters[]} */
-  letters = [];
+  /** @type {Gap[]} */
+  gaps = [];
+  /** @type {Reason[]} */
+  deadLetters = [];
   /** @type {Figures | null} */
   figures = null;
+  #ahead = 0;
 
   /**
-   * Begin anew: nothing of before holds.
+   * Nothing in it is changed in place: a new object shows that something is new.
    *
-   * @param {Snapshot} snapshot
+   * @param {Message} message
+   * @param {boolean} isSnapshot
    */
-  begin(snapshot) {
+  take(message, isSnapshot) {
+    if (isSnapshot) this.jobs.clear();
+    for (const id of message.gone ?? []) this.jobs.delete(id);
+    for (const job of message.jobs ?? []) this.jobs.set(job.id, job);
+    this.gaps = message.gaps ?? this.gaps;
+    this.deadLetters = message.dead_letters ?? this.deadLetters;
+    this.topic = message.topic ?? this.topic;
+    this.sinceMs = message.since_ms ?? this.sinceMs;
+    this.figures = message.figures;
+    this.#ahead = message.figures.now_ms - performance.now();
     this.known = true;
-    this.topic = snapshot.topic;
-    this.sinceMs = snapshot.since_ms;
-    this.matching = snapshot.matching;
-    this.jobs = byId(snapshot.jobs);
-    this.gaps = byId(snapshot.gaps);
-    this.letters = snapshot.letters;
-    this.figures = snapshot.figures;
   }
 
-  /**
-   * Take what has changed. An object is never changed in place: whoever shows one
-   * sees by its identity whether there is something new.
-   *
-   * @param {Update} update
-   */
-  take(update) {
-    for (const id of update.gone ?? []) this.jobs.delete(id);
-    for (const job of update.jobs ?? []) this.jobs.set(job.id, job);
-    this.matching = update.matching ?? this.matching;
-    if (update.gaps) {
-      const merged = new Map([...this.gaps, ...byId(update.gaps)]);
-      const newest = [...merged.values()].sort((one, other) => gapAt(other) - gapAt(one));
-      // What is open gives way to nothing that has ended, however long ago it began.
-      const kept = newest.sort((one, other) => isOver(one) - isOver(other)).slice(0, MOST_GAPS);
-      // A new map tells that something in it is new.
-      this.gaps = byId(kept.sort((one, other) => gapAt(other) - gapAt(one)));
-    }
-    this.letters = update.letters ?? this.letters;
-    this.figures = update.figures ?? this.figures;
+  /** The server's clock. */
+  now() {
+    return this.#ahead + performance.now();
   }
-}
-
-/**
- * Where a gap stands in time: its begin, or its end where only that is known. One that
- * is open and has no begin is of the present.
- *
- * @param {Gap} gap
- * @returns {number}
- */
-export function gapAt(gap) {
-  return gap.since_ms ?? gap.until_ms ?? Infinity;
-}
-
-/**
- * @param {Gap} gap
- * @returns {number} 0 while it is open.
- */
-function isOver(gap) {
-  return gap.until_ms === null ? 0 : 1;
-}
-
-/**
- * @template {{id: string}} T
- * @param {T[]} things
- * @returns {Map<string, T>}
- */
-function byId(things) {
-  return new Map(things.map((thing) => [thing.id, thing]));
 }
