@@ -456,10 +456,21 @@ async def _until_over(epoch: Epoch) -> EpochEndedError:
         if _password(settings) != epoch.password:
             _log.info("credentials.renewed", what="password")
             return EpochEndedError("the password has changed")
-        if epoch.missing:
-            await watch.look()
-        if reason := watch.news(epoch.facts, epoch.missing):
-            return EpochEndedError(reason)
+        if watch.shows_another(epoch.facts):
+            return EpochEndedError("the topic has changed")
+        if epoch.missing and await _have_leaders(epoch):
+            return EpochEndedError("a partition has a leader again")
+
+
+async def _have_leaders(epoch: Epoch) -> bool:
+    """Whether a partition has a leader that had none."""
+    try:
+        async with open_log(epoch.group.settings, epoch.group.topic) as log:
+            return bool(log.leaders().keys() & epoch.missing)
+    except (ConfigError, KafkaError) as error:
+        # Sending reports what doesn't work.
+        _log.debug("leaders.not_seen", error=repr(error))
+        return False
 
 
 def _password(settings: KafkaSettings) -> str | None:
