@@ -167,7 +167,6 @@ class Group(msgspec.Struct):
         self, queue: PartitionQueue, rows: Sequence[StoredRecord], error: Exception
     ) -> None:
         """Note that a batch failed, for its own sake or another one's."""
-        self.outage.forget(queue.key)
         if self.trace is not None:
             began_ns, kind = time.time_ns(), error_type(error)
             self.trace(*queue.key, rows, began_ns, error_type=kind)
