@@ -8,6 +8,7 @@ them and for the WAL something is always left.
 from __future__ import annotations
 
 import os
+import resource
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -64,6 +65,10 @@ class Quota:
     def __init__(self, database: Database, max_bytes: int) -> None:
         self._database = database
         self._wal = database.path.with_name(f"{database.path.name}-wal")
+        # What no file of this process may exceed (`ulimit -f`) is a limit as well.
+        longest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if longest != resource.RLIM_INFINITY:
+            max_bytes = min(max_bytes, longest)
         self._max_bytes = max_bytes
         self._wal_bytes = wal_bytes(max_bytes)
         self._left = self._measured = self._whole = max_bytes
@@ -117,7 +122,8 @@ class Quota:
         except (OutboxFullError, OSError) as error:
             left, self.reason = 0, str(error)
         else:
-            left, self.reason = by_limit, f"outbox.max_bytes is {self._max_bytes}"
+            left = by_limit
+            self.reason = f"outbox.max_bytes or `ulimit -f` is {self._max_bytes}"
             if by_disk < by_limit:
                 left, self.reason = by_disk, "the disk has no room"
         # What others have of a disk isn't this one's use.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -337,6 +338,24 @@ def _large(first: int, count: int) -> list[Record]:
 def _size(path: Path) -> int:
     found = [path / name for name in ("outbox.sqlite3", "outbox.sqlite3-wal")]
     return sum(one.stat().st_size for one in found if one.exists())
+
+
+def test_a_shorter_limit_of_files_takes_the_limits_place(tmp_path: Path) -> None:
+    """Acknowledgements go on, and make room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4 * MIB, before[1]))
+    try:
+        with opened(tmp_path) as outbox:
+            while not outbox.statistics.full:
+                outbox.offer(numbered(0, 100, size=500))
+                outbox.commit()
+            (state,) = outbox.states("jobs")
+            last = state.last_sequence
+            outbox.acknowledge("jobs", 0, 1, last, 0, last * 500)
+            assert outbox.states("jobs")[0].waiting == 0
+            assert not outbox.is_stuck
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("size", [20, 700, 8300, 40_000])

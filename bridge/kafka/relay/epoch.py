@@ -167,7 +167,6 @@ class Group(msgspec.Struct):
         self, queue: PartitionQueue, rows: Sequence[StoredRecord], error: Exception
     ) -> None:
         """Note that a batch failed, for its own sake or another one's."""
-        self.outage.forget(queue.key)
         if self.trace is not None:
             began_ns, kind = time.time_ns(), error_type(error)
             self.trace(*queue.key, rows, began_ns, error_type=kind)
@@ -456,10 +455,21 @@ async def _until_over(epoch: Epoch) -> EpochEndedError:
         if _password(settings) != epoch.password:
             _log.info("credentials.renewed", what="password")
             return EpochEndedError("the password has changed")
-        if epoch.missing:
-            await watch.look()
-        if reason := watch.news(epoch.facts, epoch.missing):
-            return EpochEndedError(reason)
+        if watch.shows_another(epoch.facts):
+            return EpochEndedError("the topic has changed")
+        if epoch.missing and await _have_leaders(epoch):
+            return EpochEndedError("a partition has a leader again")
+
+
+async def _have_leaders(epoch: Epoch) -> bool:
+    """Whether a partition has a leader that had none."""
+    try:
+        async with open_log(epoch.group.settings, epoch.group.topic) as log:
+            return bool(log.leaders().keys() & epoch.missing)
+    except (ConfigError, KafkaError) as error:
+        # Sending reports what doesn't work.
+        _log.debug("leaders.not_seen", error=repr(error))
+        return False
 
 
 def _password(settings: KafkaSettings) -> str | None:

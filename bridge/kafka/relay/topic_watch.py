@@ -55,7 +55,7 @@ class TopicWatch(msgspec.Struct):
 
     async def facts(self, name: str) -> TopicFacts:
         """Look at all topics; gives what is known of one, or raises why nothing is."""
-        found = await self.look()
+        found = await self._look()
         if not isinstance(found, LookedUp):
             raise found
         if name not in found.facts:
@@ -74,7 +74,7 @@ class TopicWatch(msgspec.Struct):
         """Look now and then, and note whether Kafka answered; until it is cancelled."""
         while True:
             await asyncio.sleep(self.settings.metadata_max_age_seconds)
-            found = await self.look()
+            found = await self._look()
             if isinstance(found, LookedUp):
                 outage.recovered(BESIDE)
             elif isinstance(found, ConfigError):
@@ -87,22 +87,14 @@ class TopicWatch(msgspec.Struct):
                 event = "kafka.refuses" if is_refused else "kafka.unavailable"
                 outage.failed(event, found, BESIDE)
 
-    def news(self, opened: TopicFacts, missing: Collection[int]) -> str | None:
-        """
-        Say why a topic has to be opened again, as of the last look; None if not.
-
-        It was opened for what it was, without the partitions that are `missing`.
-        """
+    def shows_another(self, opened: TopicFacts) -> bool:
+        """Whether a topic has to be opened again, for what the last look has shown."""
         found = self._found
+        # It can't be opened again before it is there, and led.
         now = found.facts.get(opened.name) if isinstance(found, LookedUp) else None
-        if now is None:
-            # It can't be opened again before it is there.
-            return None
-        if any(now.leaders.get(number, -1) >= 0 for number in missing):
-            return "a partition has a leader again"
-        return "the topic has changed" if _is_another(opened, now) else None
+        return now is not None and now.is_led and _differs(opened, now)
 
-    async def look(self) -> LookedUp | KafkaError | ConfigError:
+    async def _look(self) -> LookedUp | KafkaError | ConfigError:
         """Look at all topics; who asks meanwhile gets the same answer."""
         asked_at = time.monotonic()
         async with self._asking:
@@ -168,11 +160,8 @@ class TopicWatch(msgspec.Struct):
         return KafkaRefusedError(" ".join(parts))
 
 
-def _is_another(opened: TopicFacts, now: TopicFacts) -> bool:
+def _differs(opened: TopicFacts, now: TopicFacts) -> bool:
     """Whether partitions that were opened for a topic don't fit what it is now."""
-    if not now.is_led:
-        # They can't be opened again before.
-        return False
     if None not in {opened.topic_id, now.topic_id} and opened.topic_id != now.topic_id:
         return True
     if opened.partitions != now.partitions:
