@@ -65,11 +65,8 @@ class Quota:
     def __init__(self, database: Database, max_bytes: int) -> None:
         self._database = database
         self._wal = database.path.with_name(f"{database.path.name}-wal")
-        # What no file of this process may exceed (`ulimit -f`) is a limit as well.
-        longest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-        if longest != resource.RLIM_INFINITY:
-            max_bytes = min(max_bytes, longest)
-        self._max_bytes = max_bytes
+        self._setting = max_bytes
+        self._max_bytes = max_bytes = _limit(max_bytes)
         self._wal_bytes = wal_bytes(max_bytes)
         self._left = self._measured = self._whole = max_bytes
         self._emptied_at = self._content_bytes = 0
@@ -141,6 +138,7 @@ class Quota:
 
     def _look(self) -> tuple[int, int]:
         """Return the bytes of pages that the limit and the disk still allow."""
+        self._max_bytes = _limit(self._setting)
         total, unused = self._database.size_bytes()
         database, wal = _size(self._database.path), _size(self._wal)
         self.used_bytes = database + wal
@@ -170,6 +168,12 @@ class Quota:
 def reserve_bytes(total: int) -> int:
     """Return how much of a disk of a size is kept free of records."""
     return min(_DISK_RESERVE_BYTES, total // _DISK_SHARE)
+
+
+def _limit(max_bytes: int) -> int:
+    """Return the lower of a setting and what no file may exceed (`ulimit -f`) now."""
+    longest, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+    return max_bytes if longest == resource.RLIM_INFINITY else min(max_bytes, longest)
 
 
 def _size(path: Path) -> int:
