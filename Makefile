@@ -170,7 +170,7 @@ check: lint types cover-protocol test test-all ## all that CI demands, and more
 schemas: $(STAMP) ## write schemas/ and docs/contract-reference.md anew from the types
 	@$(BIN)/python -m bridge.schemas
 
-docs: $(STAMP) ## write docs/settings.md, docs/metrics.md and the alerts of docs/operations.md
+docs: $(STAMP) ## write the generated pages and tables of docs/, except those of make schemas
 	@$(BIN)/python -m bridge.settings.document
 	@$(BIN)/python -m tests.operations.page
 

@@ -10,7 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
+
+
+# Where people read the docs: neither wheel nor image contains them.
+DOCS_URL: Final = "https://github.com/dryapi/kafka-bridge/blob/main/docs"
 
 
 class ExitCode(IntEnum):

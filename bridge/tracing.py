@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from bridge import __version__
-from bridge.errors import ConfigError
+from bridge.errors import DOCS_URL, ConfigError
 from bridge.events.header_names import TRACEPARENT
 from bridge.events.record import Record, StoredRecord
 from bridge.settings import Settings
@@ -86,7 +86,7 @@ def open_tracing(settings: Settings, environ: Mapping[str, str]) -> Tracing | No
             "an OTEL_* variable can't be used (OpenTelemetry's SDK raises"
             f" {type(error).__name__})",
             hint="Check those of the exporter, OTEL_BSP_* and OTEL_SPAN_*;"
-            " docs/tracing.md lists them",
+            f" {DOCS_URL}/tracing.md lists them",
         ) from None
 
 

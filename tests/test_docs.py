@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.errors import DeadLetterReason, ExitCode
+from bridge.errors import DOCS_URL, DeadLetterReason, ExitCode
 from bridge.events import header_names
 from bridge.events.job_status import Change
 from bridge.gaps.gap import GapCause
@@ -19,8 +19,8 @@ from bridge.settings import Scope, load
 _ROOT = Path(__file__).parents[1]
 _PAGES = [
     path
-    for folder in (".", "docs", "benchmarks", "examples", "helm/bridge")
-    for path in sorted((_ROOT / folder).glob("*.md"))
+    for pattern in ("*.md", "docs/**/*.md", "*/README.md", "helm/bridge/*.md")
+    for path in sorted(_ROOT.glob(pattern))
 ]
 
 # Everything that a page calls by its name in a table's first cell.
@@ -39,6 +39,7 @@ _UNITS = {
     "MiB": 1024**2,
     "GiB": 1024**3,
 }
+_CITED = re.compile(r"\{DOCS_URL\}/([\w./-]+)")
 _EVENT = re.compile(r'"([a-z]+\.[a-z_]+)"')
 
 
@@ -108,6 +109,19 @@ def test_links_lead_somewhere() -> None:
     ] == []
 
 
+def test_pages_that_the_code_cites_exist() -> None:
+    """Help and errors cite pages of this repository, by the project's address."""
+    project = tomllib.loads(_text("pyproject.toml"))["project"]
+    assert DOCS_URL.startswith(project["urls"]["Documentation"].partition("#")[0])
+    cited = {
+        page
+        for path in (_ROOT / "bridge").rglob("*.py")
+        for page in _CITED.findall(path.read_text("utf-8"))
+    }
+    assert cited
+    assert [page for page in cited if not (_ROOT / "docs" / page).is_file()] == []
+
+
 def test_headers_are_those_of_the_code() -> None:
     """The tables of headers name every header that is written, and no other."""
     written = {
@@ -144,7 +158,7 @@ def test_metrics_are_those_of_the_code() -> None:
     """Every metric that is named exists: the page of metrics is made from the code."""
     named = set(re.findall(r"`(bridge_[a-z_]+)`", _text("docs/operations.md")))
     assert named
-    assert named <= _table("docs/metrics.md", "metric")
+    assert named <= _table("docs/reference/metrics.md", "metric")
 
 
 def test_defaults_that_a_page_names_are_those_in_force() -> None:
@@ -161,7 +175,7 @@ def test_defaults_that_a_page_names_are_those_in_force() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/settings.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/reference/settings.md"])
 def test_settings_files_of_the_docs_are_accepted(page: str, tmp_path: Path) -> None:
     """A whole TOML example has only settings that exist, with values that fit."""
     (example,) = re.findall(r"```toml\n(.*?)```", _text(page), re.DOTALL)

@@ -19,6 +19,7 @@ import trio
 from bridge.check.server import describe_certificate
 from bridge.check.step import Step, Steps
 from bridge.errors import (
+    DOCS_URL,
     BridgeError,
     ListenError,
     OutboxDamagedError,
@@ -39,7 +40,7 @@ _DISK_HINT: Final = f"Look at the disk of {_DIR}"
 _DAMAGED_HINT: Final = (
     "Copy the directory away first; the bridge's next start moves the file aside,"
     " copies what can be read of it into a new one and writes a gap (outbox_damaged):"
-    " see docs/durability.md"
+    f" see {DOCS_URL}/durability.md"
 )
 _COPY_HINT: Final = (
     "Copy it again from dryAPI's dashboard into webhook.secret (BRIDGE_WEBHOOK_SECRET"
@@ -135,7 +136,7 @@ def _describe_file(outbox: SurveyedOutbox | None, step: Step[Any]) -> None:
         step.warn(
             f"{unsendable:,} rows can't be sent: neither their topic nor the"
             " dead-letter topic took them",
-            "See docs/durability.md for what to do about them",
+            f"See {DOCS_URL}/durability.md for what to do about them",
         )
 
 

@@ -35,7 +35,7 @@ class Line(msgspec.Struct, frozen=True):
     One result of a step.
 
     Attributes:
-        step: The step's name: see docs/check.md.
+        step: The step's name: see docs/operate/check.md.
         subject: What was looked at: an address, an account, a topic; may be empty.
         outcome: The result.
         detail: What was found.

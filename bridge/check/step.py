@@ -35,7 +35,7 @@ class SkipError(Exception):
 class Step(Generic[_T]):
     """One step: its function raises a `BridgeError` for a failure, or `SkipError`."""
 
-    # Public: docs/check.md has the names.
+    # Public: docs/operate/check.md has the names.
     name: str
     # An address, an account, a topic; may be empty.
     subject: str

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import click
 import trio
 
+from bridge.errors import DOCS_URL
 from bridge.operations import logs
 
 
@@ -35,7 +36,7 @@ _SECRET_VARIABLE = "SANDBOX_WEBHOOK_SECRET"  # noqa: S105 - a name
 _BRIDGE_PATH = "/webhooks/dryapi"
 
 
-@click.command("sandbox")
+@click.command("sandbox", epilog=f"All faults: {DOCS_URL}/contribute/sandbox.md")
 @click.option(
     "--listen",
     default="127.0.0.1:6001",
@@ -149,7 +150,7 @@ def command(**options: Any) -> None:
     protect nothing.
 
     Posting to /sandbox/... makes faults: it drops sockets, breaks the status
-    endpoint, ends jobs. docs/sandbox.md lists all of it.
+    endpoint, ends jobs.
     """
     # Imported late: Pillow comes with the extra.
     from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415

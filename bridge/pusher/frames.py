@@ -3,7 +3,7 @@ A server's byte stream on its way to trio_websocket, less what bypasses it.
 
 **Whole text frames bypass trio_websocket.** For each message it calls a coroutine and a
 memory channel, and wsproto makes six objects of a frame: together nine tenths of what a
-small message costs (docs/measurements-2026-11.md). Nearly every frame of a Pusher
+small message costs (docs/contribute/measurements.md). Nearly every frame of a Pusher
 server is a text message of one frame, without mask or extension. `TextFrames` is the
 stream that trio_websocket reads from: it takes such frames out of the bytes and
 delivers them; all other bytes (the upgrade, control frames, fragments, violations) pass

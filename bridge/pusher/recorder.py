@@ -2,7 +2,7 @@
 `bridge --record FILE`: what went over each WebSocket and when, without its content.
 
 A session calls a `Note` at each step and never waits for it: notes are queued, and a
-thread masks and writes them as lines of JSON. docs/recording.md describes the lines.
+thread masks and writes them as lines of JSON: see docs/contribute/recording.md.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-Writes the page of all settings, `docs/settings.md`, from their declarations.
+Writes the page of all settings, `docs/reference/settings.md`, from their declarations.
 
     python -m bridge.settings.document            writes the page
     python -m bridge.settings.document --check    exits with 1 if it is stale
@@ -7,12 +7,14 @@ Writes the page of all settings, `docs/settings.md`, from their declarations.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from bridge.errors import DOCS_URL
 from bridge.settings.catalog import (
     Setting,
     account_settings,
@@ -23,7 +25,7 @@ from bridge.settings.catalog import (
 
 __all__ = ["build", "main"]
 
-_PAGE: Final = Path("docs/settings.md")
+_PAGE: Final = Path("docs/reference/settings.md")
 
 _HEAD: Final = """\
 # Settings
@@ -67,7 +69,10 @@ listen = "0.0.0.0:8443"
 ```
 """
 
-_COLUMNS: Final = ("setting", "environment, flag", "default", "meaning")
+_COLUMNS: Final = ("setting", "environment, flag", "default", "accepts", "meaning")
+
+# The pages that descriptions cite.
+_LINK: Final = re.compile(re.escape(DOCS_URL) + r"/([\w/-]+\.md)")
 
 _UNITS: Final = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
@@ -85,19 +90,30 @@ def build() -> str:
 
 
 def _table(members: Iterable[Setting]) -> str:
-    rows = [_COLUMNS, ("---",) * len(_COLUMNS), *map(_row, members)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    settings = list(members)
+    rows = [_COLUMNS, ("---",) * len(_COLUMNS), *map(_row, settings)]
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    reasons = [
+        f"- `{setting.name}`: {_link(setting.because)}.\n"
+        for setting in settings
+        if setting.because is not None
+    ]
+    if reasons:
+        table += "\nWhy these defaults:\n\n" + "".join(reasons)
+    return table
 
 
 def _row(setting: Setting) -> tuple[str, ...]:
     names = [f"`{name}`" for name in (*setting.variables, *setting.flags)]
-    meaning = f"{setting.description}. Must be {setting.expected}."
-    if setting.because is not None:
-        meaning += f" *Why this default:* {setting.because}."
     path = setting.name if setting.account else setting.path
     ways = "<br>".join(names) or "in the file only"
-    cells = (f"`{path}`", ways, _default(setting), meaning)
+    meaning = f"{_link(setting.description)}."
+    cells = (f"`{path}`", ways, _default(setting), setting.expected, meaning)
     return tuple(cell.replace("|", "\\|") for cell in cells)
+
+
+def _link(text: str) -> str:
+    return _LINK.sub(r"[\1](../\1)", text)
 
 
 def _default(setting: Setting) -> str:

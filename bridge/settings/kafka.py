@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from bridge.errors import DOCS_URL
 from bridge.settings.metadata import (
     EXTENSIONS,
     HOST_PORTS,
@@ -45,7 +46,10 @@ class KafkaSettings(Section, frozen=True):
     sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER", "AWS_MSK_IAM"]
         | None,
-        about("SASL mechanism, with security protocol SASL_*: see docs/security.md"),
+        about(
+            "SASL mechanism, with security protocol SASL_*: see"
+            f" {DOCS_URL}/operate/security.md"
+        ),
     ] = None
     sasl_username: Annotated[
         str | None, about("SASL user name, for PLAIN and SCRAM", _NAME)
@@ -127,8 +131,8 @@ class KafkaSettings(Section, frozen=True):
         Literal["none", "gzip", "snappy", "lz4", "zstd"],
         about(
             "How batches are compressed",
-            because="previews are JPEGs in base64: docs/previews.md shows what each "
-            "codec saves",
+            because="previews are JPEGs in base64: what each codec saves is in "
+            f"{DOCS_URL}/consume/previews.md",
         ),
     ] = "none"
     metadata_max_age_seconds: Annotated[

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from bridge.errors import DOCS_URL
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.metadata import (
     API_TOKEN,
@@ -389,7 +390,7 @@ class TracingSettings(Section, frozen=True):
         bool,
         about(
             "Make spans and add a traceparent to records; needs the extra tracing. "
-            "OTEL_* variables say where spans are sent: see docs/tracing.md",
+            f"OTEL_* variables set where spans are sent: see {DOCS_URL}/tracing.md",
             because="it costs more than everything else that is done with an event",
         ),
     ] = False
@@ -506,7 +507,7 @@ class Settings(Section, frozen=True):
     delivery: Annotated[
         Literal["idempotent", "transactional"],
         about(
-            "What writes to Kafka guarantee: see docs/delivery.md",
+            f"What writes to Kafka guarantee: see {DOCS_URL}/delivery.md",
             because="a partition without a leader delays only itself in this mode, and "
             "consumers never wait for a bridge that died",
         ),
@@ -515,7 +516,7 @@ class Settings(Section, frozen=True):
         Literal["inline", "drop", "topic"],
         about(
             "Where previews go: with their event, nowhere, or to a topic of their own; "
-            "see docs/previews.md",
+            f"see {DOCS_URL}/consume/previews.md",
             because="the event's own bytes pass through untouched",
         ),
     ] = "inline"

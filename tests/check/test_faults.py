@@ -95,7 +95,7 @@ def after_upgrade(script: Callable[[Peer], Awaitable[None]], told: str) -> Fault
 pytestmark = pytest.mark.timeout(300)
 
 _AT_ONCE = 6
-_PAGE = Path(__file__).parents[2] / "docs" / "check.md"
+_PAGE = Path(__file__).parents[2] / "docs" / "operate" / "check.md"
 
 _NOBODY = "no-such-host.invalid"
 _WRITE, _READ = AclOperation.WRITE, AclOperation.READ

@@ -1,4 +1,4 @@
-"""What docs/consuming.md and the index quote is in the programs."""
+"""What docs/consume/consuming.md and the index quote is in the programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def _flush_left(code: str) -> str:
 
 def test_quoted_code_is_in_an_example() -> None:
     """Each block of the page is in a program word for word, but for its indent."""
-    page = (_ROOT / "docs" / "consuming.md").read_text("utf-8")
+    page = (_ROOT / "docs" / "consume" / "consuming.md").read_text("utf-8")
     programs = [_flush_left(file.read_text("utf-8")) for file in _EXAMPLES.glob("*.py")]
     blocks = re.findall(r"```(?:python|sql)\n(.*?)```", page, re.DOTALL)
     assert blocks

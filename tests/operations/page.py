@@ -22,7 +22,7 @@ from tests.operations.statistics import Statistics, families
 
 
 _ROOT = Path(__file__).parents[2]
-_METRICS = _ROOT / "docs" / "metrics.md"
+_METRICS = _ROOT / "docs" / "reference" / "metrics.md"
 _OPERATIONS = _ROOT / "docs" / "operations.md"
 _RULES = _ROOT / "helm" / "bridge" / "files" / "rules.yaml"
 
@@ -32,7 +32,7 @@ _HEAD = """\
 <!-- Written by `make docs` from statistics in bridge/: change it there, not here. -->
 
 `/metrics` on `operations.listen` responds in Prometheus' text format, or in OpenMetrics
-if the client asks for it. The [alerts](operations.md#alerts) are on a page of their
+if the client asks for it. The [alerts](../operations.md#alerts) are on a page of their
 own.
 
 The last word of a name, except `total`, is its unit. All numbers start at 0 with the

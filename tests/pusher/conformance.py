@@ -1,4 +1,4 @@
-"""Checks docs/conformance.md: each of its rows has tests, against the servers it names.
+"""Checks docs/contribute/conformance.md: each row has tests, on the servers it names.
 
 python -m tests.pusher.conformance    reports what is wrong, and exits with 1
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 _TESTS = Path(__file__).parent
-_PAGE = _TESTS.parents[1] / "docs" / "conformance.md"
+_PAGE = _TESTS.parents[1] / "docs" / "contribute" / "conformance.md"
 _ROW = re.compile(r"^\| (\d+) \|.*\| ([^|]*) \|$", re.MULTILINE)
 _NAME = re.compile(r"def test_rows?_((?:\d\d_)+)")
 _ROWS = 42
@@ -29,7 +29,7 @@ def main() -> int:
     rows = _ROW.findall(_PAGE.read_text(encoding="utf-8"))
     listed = {int(row): set(servers.split(", ")) for row, servers in rows}
     wrong = [
-        f"docs/conformance.md: row {row} is shown against"
+        f"docs/contribute/conformance.md: row {row} is shown against"
         f" {', '.join(sorted(shown[row])) or 'nothing'}"
         for row in sorted(listed.keys() | shown.keys())
         if listed.get(row) != shown[row]

@@ -313,8 +313,8 @@ def test_a_missing_extra_is_named(
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "-1", r"docs/tracing\.md"),
-        ("OTEL_SPAN_LINK_COUNT_LIMIT", _CANARY, r"docs/tracing\.md"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "-1", r"/docs/tracing\.md"),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", _CANARY, r"/docs/tracing\.md"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc", "_OTLP_PROTOCOL .*http/protobuf"),
         (
             "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",

@@ -1,4 +1,4 @@
-"""What docs/security.md has an operator grant, read from its commands."""
+"""What docs/operate/security.md has an operator grant, read from its commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bridge.settings import KafkaSettings
 from tests.kit.guest import Right
 
 
-_PAGE = Path(__file__).parents[3] / "docs" / "security.md"
+_PAGE = Path(__file__).parents[3] / "docs" / "operate" / "security.md"
 _TOOL = "kafka-acls.sh"
 
 
