@@ -13,12 +13,12 @@ import math
 import ssl
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
-import msgspec
 import trio
 
 from bridge.check.server import add_server, shake_hands
@@ -189,7 +189,7 @@ async def _subscribe(
     pusher = settings.pusher
     channel = Channel(
         client_id,
-        msgspec.structs.replace(
+        replace(
             pusher,
             timeout_seconds=min(pusher.timeout_seconds, _GREETING_SECONDS),
         ),

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
@@ -294,15 +295,13 @@ class _Writer:
         registry = None
         if settings.schema_registry.url is not None:
             registry = SchemaRegistry(settings)
-        self._outbox = Outbox(
-            directory, msgspec.structs.replace(settings.outbox, dir=directory.path)
-        )
+        self._outbox = Outbox(directory, replace(settings.outbox, dir=directory.path))
         topics = [settings.topic, dead_letter_topic]
         if settings.previews == "topic":
             topics.append(settings.preview_topic)
         self._relay = Relay(
             # The bridge creates and checks topics.
-            msgspec.structs.replace(settings.kafka, create_topics=False),
+            replace(settings.kafka, create_topics=False),
             topics,
             self._outbox,
             dead_letter_topic=dead_letter_topic,

@@ -23,7 +23,6 @@ from bridge.settings.loading import (
 from bridge.settings.metadata import split_address, split_extensions
 from bridge.settings.model import (
     Account,
-    AccountSettings,
     BoardSettings,
     LimitSettings,
     LogSettings,
@@ -43,7 +42,6 @@ from bridge.settings.sources import Source, SourceKind
 
 __all__ = [
     "Account",
-    "AccountSettings",
     "BoardSettings",
     "EffectiveSetting",
     "Inspection",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import trio
 
 from bridge.consumer.replay import Replayed, directory_of, replay
@@ -29,7 +28,7 @@ class Scene:
 
     def settings(self, **more: Any) -> Settings:
         """Give the settings of a bridge for the topic."""
-        return msgspec.structs.replace(
+        return replace(
             Settings(
                 topic=self.topic.name,
                 topics=TopicSettings(),
