@@ -14,6 +14,7 @@ import msgspec
 
 from bridge.consumer.framed import unframed
 from bridge.kafka.reader import ConsumedRecord
+from bridge.text import printable_json
 
 
 __all__ = ["json_line"]
@@ -50,7 +51,7 @@ def json_line(record: ConsumedRecord) -> bytes:
         for name, value in record.headers.items()
     }
     line |= _value(record)
-    return _encode(line) + b"\n"
+    return printable_json(_encode(line)) + b"\n"
 
 
 def _value(record: ConsumedRecord) -> dict[str, object]:

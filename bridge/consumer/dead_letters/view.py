@@ -20,6 +20,7 @@ from bridge.consumer.dead_letters.overview import Reason
 from bridge.consumer.dead_letters.replaying import Choice, Tally
 from bridge.consumer.lines import json_line
 from bridge.consumer.texts import plain, utc
+from bridge.text import printable_json
 
 
 __all__ = [
@@ -129,7 +130,7 @@ def reasons_as_json(topic: str, reasons: Sequence[Reason]) -> bytes:
             for one in reasons
         ],
     }
-    return msgspec.json.format(msgspec.json.encode(encoded))
+    return printable_json(msgspec.json.format(msgspec.json.encode(encoded)))
 
 
 def letters_as_lines(letters: Sequence[Letter]) -> bytes:
@@ -176,4 +177,4 @@ def tally_as_json(choice: Choice, tally: Tally, **more: object) -> bytes:
         "outcomes": {outcome.value: tally.outcomes[outcome] for outcome in Outcome},
         "still_invalid": dict(tally.invalid),
     }
-    return msgspec.json.format(msgspec.json.encode(encoded))
+    return printable_json(msgspec.json.format(msgspec.json.encode(encoded)))

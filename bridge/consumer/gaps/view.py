@@ -17,6 +17,7 @@ from rich.text import Text
 from bridge.consumer.gaps.gap import Gap, State
 from bridge.consumer.gaps.overview import Overview, Totals
 from bridge.consumer.texts import plain
+from bridge.text import printable_json
 
 
 __all__ = ["overview_as_json", "show_overview"]
@@ -180,7 +181,7 @@ def overview_as_json(topic: str, overview: Overview) -> bytes:
             "first": msgspec.to_builtins(overview.named),
         },
     }
-    return msgspec.json.format(msgspec.json.encode(encoded))
+    return printable_json(msgspec.json.format(msgspec.json.encode(encoded)))
 
 
 def _as_object(gap: Gap) -> dict[str, object]:

@@ -27,6 +27,7 @@ from rich.text import Text
 
 from bridge.consumer.verify.report import Finding, Kind, LaneReport, Report
 from bridge.kafka.scan import Progress
+from bridge.text import printable_json
 
 
 __all__ = ["Watch", "as_json", "show"]
@@ -110,7 +111,7 @@ def as_json(report: Report) -> bytes:
         "records": report.records,
         **msgspec.to_builtins(report),
     }
-    return msgspec.json.format(msgspec.json.encode(encoded))
+    return printable_json(msgspec.json.format(msgspec.json.encode(encoded)))
 
 
 def show(report: Report, console: Console) -> None:
