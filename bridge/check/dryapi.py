@@ -194,7 +194,7 @@ async def _subscribe(
             timeout_seconds=min(pusher.timeout_seconds, _GREETING_SECONDS),
         ),
         authorize,
-        partial(open_websocket, max_message_bytes=pusher.max_message_bytes, tls=tls),
+        partial(open_websocket, tls=tls),
     )
     try:
         async with trio.open_nursery() as nursery:

@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from bridge.settings.catalog import by_path
-from bridge.settings.files import require_regular
 from bridge.settings.metadata import split_address
+from bridge.settings.secret import require_regular
 
 
 __all__ = ["cleartext_warnings", "contradictions", "is_this_machine"]

@@ -140,12 +140,6 @@ class PusherSettings:
         because="a few bytes; a lost subscription is noticed within minutes",
         ge=0,
     )
-    max_message_bytes: int = setting(
-        "Largest WebSocket message; a larger one ends the connection",
-        default=16 * MIB,
-        because="soketi was measured to send frames of 15 MB",
-        ge=KIB,
-    )
 
 
 def default_outbox_dir() -> Path:
@@ -206,12 +200,6 @@ class ReconciliationSettings:
         "it for minutes; the socket never reports that a job has failed",
         gt=0,
     )
-    give_up_seconds: float = setting(
-        "How long the status endpoint may fail before a gap's jobs are unknown",
-        default=900.0,
-        because="an incident or a deployment of dryAPI passes within minutes",
-        ge=0,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,12 +259,6 @@ class SchemaRegistrySettings:
         "them up",
         default=False,
         because="schemas belong to the registry's operator",
-    )
-    timeout_seconds: float = setting(
-        "Longest time of one request to the registry",
-        default=10.0,
-        because="one small answer; as long as connecting to dryAPI may take",
-        gt=0,
     )
 
 

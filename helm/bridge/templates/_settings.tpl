@@ -65,7 +65,6 @@ would write 1e+09. */ -}}
   "BRIDGE_RECONCILIATION_ENABLED" .Values.reconciliation.enabled
   "BRIDGE_RECONCILIATION_RESERVE_PERCENT" .Values.reconciliation.reservePercent
   "BRIDGE_RECONCILIATION_STALE_AFTER_SECONDS" .Values.reconciliation.staleAfterSeconds
-  "BRIDGE_RECONCILIATION_GIVE_UP_SECONDS" .Values.reconciliation.giveUpSeconds
   "BRIDGE_OPERATIONS_LISTEN" (printf "%s:%d" .Values.operations.address (int .Values.operations.port))
   "BRIDGE_OPERATIONS_HOSTS" .Values.operations.hosts
   "BRIDGE_TRACING_ENABLED" .Values.tracing.enabled
@@ -91,7 +90,6 @@ would write 1e+09. */ -}}
   "BRIDGE_PUSHER_TIMEOUT_SECONDS" .timeoutSeconds
   "BRIDGE_PUSHER_REFUSED_TIMEOUT_SECONDS" .refusedTimeoutSeconds
   "BRIDGE_PUSHER_PROBE_INTERVAL_SECONDS" .probeIntervalSeconds
-  "BRIDGE_PUSHER_MAX_MESSAGE_BYTES" .maxMessageBytes
 ) }}
 {{- end -}}
 
@@ -170,7 +168,6 @@ would write 1e+09. */ -}}
   "BRIDGE_SCHEMA_REGISTRY_URL" .url
   "BRIDGE_SCHEMA_REGISTRY_SUBJECT_NAMING" .subjectNaming
   "BRIDGE_SCHEMA_REGISTRY_REGISTER" .register
-  "BRIDGE_SCHEMA_REGISTRY_TIMEOUT_SECONDS" .timeoutSeconds
   "BRIDGE_SCHEMA_REGISTRY_USERNAME" .username
   "BRIDGE_SCHEMA_REGISTRY_PASSWORD_FILE" (ternary "/etc/bridge/registry/password" "" (not (empty .existingSecret)))
   "BRIDGE_SCHEMA_REGISTRY_CA_FILE" (ternary "/etc/bridge/registry-tls/ca.crt" "" (not (empty .tls.existingSecret)))
