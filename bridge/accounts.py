@@ -168,7 +168,6 @@ class Accounts:
             url,
             receive,
             backpressure,
-            max_message_bytes=self._settings.pusher.max_message_bytes,
             linger_seconds=self._settings.kafka.linger_seconds,
             tls=self._tls.current(),
         )

@@ -112,7 +112,7 @@ class ConnectionLostError(SessionError):
 
 class MessageTooLargeError(ConnectionLostError):
     """
-    A message above `pusher.max_message_bytes` ended the connection: as above.
+    A message above 16 MiB ended the connection: as above.
 
     The message is lost, and so is everything until the next subscription.
     """

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote
 
 
-__all__ = ["Redactor", "hide", "printable", "redact"]
+__all__ = ["Redactor", "hide", "printable", "printable_json", "redact"]
 
 _MARK: Final = "[hidden]"
 
@@ -134,3 +134,21 @@ def printable(text: str, limit: int | None = None, *, keep: str = "") -> str:
         else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+# All but what JSON and ASCII have no need to escape.
+_MAY_COMMAND: Final = re.compile(r"[^\n -~]")
+
+
+def printable_json(encoded: bytes) -> bytes:
+    """
+    Escape in JSON what a terminal would obey; a program reads the same values.
+
+    Args:
+        encoded: JSON in UTF-8.
+    """
+    return _MAY_COMMAND.sub(_json_escape, encoded.decode()).encode()
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-
-import msgspec
+from typing import Any
 
 from bridge.accounts import sources_of
 from bridge.gaps.ledger import Ledger
@@ -17,7 +17,7 @@ from bridge.http.tls import client_tls
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.outbox.values import Spent
 from bridge.settings import (
-    AccountSettings,
+    Account,
     OutboxSettings,
     ReconciliationSettings,
     Secret,
@@ -29,17 +29,17 @@ from bridge.settings import (
 SOURCE = "https://api.dryapi.dev/clients/"
 
 
-def settings_of(folder: Path, **more: object) -> Settings:
+def settings_of(folder: Path, **more: Any) -> Settings:
     """Give settings with two accounts that share a token, and one that doesn't."""
     accounts = tuple(
-        AccountSettings(client_id=who, api_token=Secret(token), webhook_secret=secret)
+        Account(who, Secret(token), secret)
         for who, token, secret in (
             ("42", "shared", Secret("whsec_1")),
             ("43", "shared", None),
             ("44", "own", Secret("whsec_2")),
         )
     )
-    return msgspec.structs.replace(
+    return replace(
         Settings(accounts=accounts, outbox=OutboxSettings(dir=folder)), **more
     )
 

@@ -13,12 +13,12 @@ import math
 import ssl
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NoReturn
 from urllib.parse import urlsplit
 
-import msgspec
 import trio
 
 from bridge.check.server import add_server, shake_hands
@@ -189,12 +189,12 @@ async def _subscribe(
     pusher = settings.pusher
     channel = Channel(
         client_id,
-        msgspec.structs.replace(
+        replace(
             pusher,
             timeout_seconds=min(pusher.timeout_seconds, _GREETING_SECONDS),
         ),
         authorize,
-        partial(open_websocket, max_message_bytes=pusher.max_message_bytes, tls=tls),
+        partial(open_websocket, tls=tls),
     )
     try:
         async with trio.open_nursery() as nursery:

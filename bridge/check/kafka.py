@@ -8,6 +8,7 @@ does its client of the Schema Registry. Here the results become lines.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -293,14 +294,12 @@ def add_registry(steps: Steps, settings: Settings) -> None:
     if given.url is None:
         return
     # Looked up only.
-    seconds = min(given.timeout_seconds, _REGISTRY_SECONDS)
-    asking = msgspec.structs.replace(given, register=False, timeout_seconds=seconds)
-    looking = msgspec.structs.replace(settings, schema_registry=asking)
+    looking = replace(settings, schema_registry=replace(given, register=False))
     for topic in (settings.topic, settings.gap_topic):
 
         @steps.step("schema_registry", topic, _REGISTRY_HINT, exit_code=_REFUSED)
         async def _(step: Step[None]) -> None:
-            registry = SchemaRegistry(looking)
+            registry = SchemaRegistry(looking, _REGISTRY_SECONDS)
             try:
                 prefix = await registry.prefix(step.subject)
             except RegistryUnknownSchemaError:

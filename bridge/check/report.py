@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bridge.errors import ExitCode
-from bridge.text import redact
+from bridge.text import printable, printable_json, redact
 
 
 __all__ = ["Line", "Outcome", "Report", "as_json", "show"]
@@ -85,7 +85,7 @@ def as_json(report: Report) -> bytes:
         "seconds": round(report.seconds, 3),
         "checks": [_redacted(line) for line in report.lines],
     }
-    return msgspec.json.format(msgspec.json.encode(encoded))
+    return printable_json(msgspec.json.format(msgspec.json.encode(encoded)))
 
 
 def _redacted(line: Line) -> Line:
@@ -118,7 +118,7 @@ def show(report: Report, console: Console) -> None:
     for line in map(_redacted, report.lines):
         mark, style = _MARKS[line.outcome]
         word = mark if has_marks else f"{line.outcome:{_WORD_WIDTH}}"
-        rest = ": ".join(_printable(x) for x in (line.subject, line.detail) if x)
+        rest = ": ".join(_line(x) for x in (line.subject, line.detail) if x)
         is_ok = line.outcome is Outcome.OK
         text = Text.assemble(
             (word, style),
@@ -126,7 +126,7 @@ def show(report: Report, console: Console) -> None:
             (f" {rest}", "dim" if is_ok or line.outcome is Outcome.SKIPPED else ""),
         )
         if line.hint:
-            text.append(f"\n{'':{len(word)}}   -> {_printable(line.hint)}")
+            text.append(f"\n{'':{len(word)}}   -> {_line(line.hint)}")
         console.print(text, soft_wrap=True)
     console.print(_verdict(report), soft_wrap=True)
 
@@ -148,6 +148,6 @@ def _verdict(report: Report) -> Text:
     return Text.assemble(("All is well: ", "bold green"), took)
 
 
-def _printable(text: str) -> str:
-    """Make one line of a text, without what a terminal takes for a command."""
-    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+def _line(text: str) -> str:
+    """Make one line of a text, without what a terminal would obey."""
+    return printable(" ".join(text.split()))

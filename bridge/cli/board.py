@@ -7,9 +7,9 @@ What is shown and how it is read is in `bridge.board`.
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import click
-import msgspec
 import trio
 
 from bridge.cli.options import since_option, with_settings
@@ -42,12 +42,10 @@ def command(settings: Settings, *, since: int | None, show_results: bool) -> Non
     be_quiet(settings)
     board = settings.board
     if since is not None:
-        board = msgspec.structs.replace(
-            board, since_seconds=max(0, round(time.time() - since / 1000))
-        )
+        board = replace(board, since_seconds=max(0, round(time.time() - since / 1000)))
     if show_results:
-        board = msgspec.structs.replace(board, show_results=True)
-    settings = msgspec.structs.replace(settings, board=board)
+        board = replace(board, show_results=True)
+    settings = replace(settings, board=board)
     try:
         trio.run(run, settings, _tell_address)
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ from bridge.errors import (
     RefusedError,
 )
 from bridge.settings import all_settings
-from bridge.text import redact
+from bridge.text import printable, redact
 
 
 __all__ = ["report", "report_usage", "show_defect", "to_report"]
@@ -75,7 +75,7 @@ def report(error: BridgeError) -> int:
     # Settings list every problem on a line of its own; all others are one line.
     lines = text.splitlines() if isinstance(error, ConfigError) else [text]
     for line in lines:
-        click.echo(f"bridge: {' '.join(redact(line).split())}", err=True)
+        _echo(redact(line))
     return int(error.exit_code)
 
 
@@ -88,7 +88,7 @@ def show_defect(
     It is Python's `sys.excepthook`: a library's message may repeat what it was given.
     """
     text = "".join(traceback.format_exception(error))
-    click.echo(redact(text), err=True, nl=False)
+    click.echo(printable(redact(text), keep="\n\t"), err=True, nl=False)
 
 
 def report_usage(error: click.ClickException) -> int:
@@ -96,14 +96,19 @@ def report_usage(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
         return int(error.exit_code)
-    line = " ".join(error.format_message().split())
+    line = error.format_message()
     if isinstance(error, click.NoSuchOption):
         line = _instead_of_flag(error.option_name) or line
     if isinstance(error, click.UsageError):
         command = "bridge" if error.ctx is None else error.ctx.command_path
         line += f" `{command} --help` shows what there is."
-    click.echo(f"bridge: {line}", err=True)
+    _echo(line)
     return int(error.exit_code)
+
+
+def _echo(line: str) -> None:
+    """Write one line to stderr, without what a terminal would obey."""
+    click.echo(f"bridge: {printable(' '.join(line.split()))}", err=True)
 
 
 def _instead_of_flag(option: str) -> str | None:

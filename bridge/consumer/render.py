@@ -22,7 +22,7 @@ from rich.text import Text
 from bridge.consumer.job_record import unframed
 from bridge.kafka.reader import ConsumedRecord
 from bridge.kafka.scan import Progress
-from bridge.text import printable
+from bridge.text import printable, printable_json
 
 
 __all__ = [
@@ -103,7 +103,7 @@ def rfc3339(moment: datetime, timespec: str = "microseconds") -> str:
 
 def json_object(report: object) -> bytes:
     """Write a report as one JSON object, indented."""
-    return msgspec.json.format(_encode(report))
+    return printable_json(msgspec.json.format(_encode(report)))
 
 
 def json_line(record: ConsumedRecord) -> bytes:
@@ -127,7 +127,7 @@ def json_line(record: ConsumedRecord) -> bytes:
         },
         **_value(record),
     }
-    return _encode(line) + b"\n"
+    return printable_json(_encode(line)) + b"\n"
 
 
 def _value(record: ConsumedRecord) -> dict[str, object]:

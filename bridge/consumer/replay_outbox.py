@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-import msgspec
 import trio
 
 from bridge.errors import OutboxDirectoryError
@@ -72,15 +72,13 @@ class ReplayOutbox:
         registry = None
         if settings.schema_registry.url is not None:
             registry = SchemaRegistry(settings)
-        self._outbox = Outbox(
-            directory, msgspec.structs.replace(settings.outbox, dir=directory.path)
-        )
+        self._outbox = Outbox(directory, replace(settings.outbox, dir=directory.path))
         topics = [settings.topic, dead_letter_topic]
         if settings.previews == "topic":
             topics.append(settings.preview_topic)
         self._relay = Relay(
             # The bridge creates and checks topics.
-            msgspec.structs.replace(settings.kafka, create_topics=False),
+            replace(settings.kafka, create_topics=False),
             topics,
             self._outbox,
             dead_letter_topic=dead_letter_topic,

@@ -34,7 +34,7 @@ from bridge.settings import ReconciliationSettings
 from bridge.threads import answer_of
 
 
-__all__ = ["Account", "Reconciler", "ReconciliationStatistics"]
+__all__ = ["GIVE_UP_SECONDS", "Account", "Reconciler", "ReconciliationStatistics"]
 
 _log = structlog.get_logger("bridge.gaps")
 
@@ -44,6 +44,10 @@ _LISTEN_SECONDS: Final = 5.0
 
 # The same without a status endpoint: dryAPI repeats a failed webhook after a minute.
 _LISTEN_UNASKED_SECONDS: Final = 60.0
+
+# How long the endpoint may fail before a gap's jobs are unknown: an incident or a
+# deployment of dryAPI passes within minutes.
+GIVE_UP_SECONDS: Final = 900.0
 
 # How often the jobs of an account are looked through.
 _LOOK_SECONDS: Final = 60.0
@@ -175,6 +179,7 @@ class Reconciler:
         ask: Asks about a job, as `status.ask`; None likewise.
         max_event_bytes: Larger events lose the members that only pass through.
         keep_jobs_seconds: When the outbox forgets a job without events.
+        give_up_seconds: How long the endpoint may fail.
         now_us: The wall clock, microseconds since the epoch.
     """
 
@@ -190,6 +195,7 @@ class Reconciler:
         ask: Callable[[str], Awaitable[Answer]] | None,
         max_event_bytes: int,
         keep_jobs_seconds: float,
+        give_up_seconds: float = GIVE_UP_SECONDS,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._accounts = {one.client_id: one for one in accounts}
@@ -205,7 +211,7 @@ class Reconciler:
         )
         self._keep_us = round(keep_jobs_seconds * 1_000_000)
         self._stale_seconds = settings.stale_after_seconds
-        self._give_up_seconds = settings.give_up_seconds
+        self._give_up_seconds = give_up_seconds
         self._plan: list[_Entry] = []
         self._news = trio.Event()
         # Since when the endpoint has not responded, and how often it has failed since.

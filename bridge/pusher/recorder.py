@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -131,9 +132,8 @@ class Recorder:
         return line | {"dropped": self.dropped} if self.dropped else line
 
     def _write_all(self) -> None:
-        settings = self._settings
-        values = [(n, getattr(settings, n)) for n in settings.__struct_fields__]
-        numbers = {name: one for name, one in values if isinstance(one, int | float)}
+        values = asdict(self._settings)
+        numbers = {n: one for n, one in values.items() if isinstance(one, int | float)}
         now = datetime.now(UTC).isoformat(timespec="seconds")
         start = {"started_at": now, "bridge": __version__, "settings": numbers}
         self._write({"at": 0.0, "kind": "started", "format": 2, **start})

@@ -40,6 +40,9 @@ from bridge.pusher.frames import (
 
 __all__ = ["Backpressure", "Message", "Receive", "WebSocket", "open_websocket"]
 
+# soketi was measured to send messages of 15 MB.
+_MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+
 # How long a close handshake may take: an answer is one round trip, and nothing
 # depends on it.
 _CLOSE_SECONDS: Final = 1.0
@@ -152,7 +155,7 @@ async def open_websocket(  # noqa: PLR0913 - what has a default is a seam or an 
     receive: Receive,
     backpressure: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
     *,
-    max_message_bytes: int,
+    max_message_bytes: int = _MAX_MESSAGE_BYTES,
     linger_seconds: float = 0.0,
     tls: ssl.SSLContext | None = None,
     open_tcp: OpenTcp = trio.open_tcp_stream,

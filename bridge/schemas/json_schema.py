@@ -259,109 +259,79 @@ _CLOSED: Final = {
     "jobs_in_flight": 3,
 }
 
-# By name. A number changes when records may no longer be valid under the schema that
-# was released with it.
-SCHEMAS: Final[dict[str, Schema]] = {
-    name: {
+
+def _schema(name: str, title: str, schema: Schema) -> Schema:
+    return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:dryapi-kafka-bridge:{name}:{number}",
+        # The number changes when records may no longer be valid under the schema that
+        # was released with it.
+        "$id": f"urn:dryapi-kafka-bridge:{name}:1",
         "title": title,
         **schema,
         "additionalProperties": True,
     }
-    for name, number, title, schema in (
-        (
-            "job-status",
-            1,
-            "Job status",
-            _of_values(
-                JobStatusRecord,
-                _JOB,
-                {"preview": "data:image/jpeg;base64,/9j/4AAQSkZJRg=="},
-                {
-                    "status": "done",
-                    "result_url": "https://storage.dryapi.dev/1.png?signature=abc",
-                    "progress": "100.00",
-                },
-                {
-                    "status": "error",
-                    "progress": None,
-                    "error_code": "WORKER_TIMEOUT",
-                    "error_message": "The worker did not answer in time.",
-                },
-            ),
-        ),
-        (
-            "job-status-headers",
-            1,
-            "Headers of a job status",
-            _of_headers(
-                "jobs",
-                {
-                    names.CE_TYPE: _const("What happened.", names.JOB_STATUS_TYPE),
-                    names.CE_SUBJECT: _REQUEST_ID,
-                    names.CONTENT_TYPE: _JSON,
-                },
-                _NOTES | _PREVIEW,
-            ),
-        ),
-        (
-            "dead-letter-headers",
-            1,
-            "Headers of a dead letter",
-            _of_headers("jobs.dlq", _DEAD_LETTER, _NOTES | _PREVIEW | _OF_DEAD_LETTER),
-        ),
-        (
-            "gap",
-            1,
-            "Gap",
-            _of_values(
-                GapRecord,
-                _GAP,
-                _CLOSED,
-                _CLOSED
-                | {
-                    "healed_by_status_endpoint": 2,
-                    "healed_by_webhook": 1,
-                    "unknown": 0,
-                },
-            ),
-        ),
-        (
-            "gap-headers",
-            1,
-            "Headers of a gap",
-            _of_headers(
-                "jobs.gaps",
-                {
-                    names.CE_TYPE: _const("What happened.", names.GAP_TYPE),
-                    names.CE_SUBJECT: _text(
-                        "The client id. Also the record's key.",
-                        "client-42",
-                        minLength=1,
-                    ),
-                    names.CONTENT_TYPE: _JSON,
-                },
-                _ANOMALY,
-            ),
-        ),
-        (
-            "preview-headers",
-            1,
-            "Headers of a preview",
-            _of_headers(
-                "jobs.previews",
-                {
-                    names.CE_TYPE: _const("What happened.", names.PREVIEW_TYPE),
-                    names.CE_SUBJECT: _REQUEST_ID,
-                    names.CONTENT_TYPE: _one_of(
-                        "The type of the image, found by its bytes.", CONTENT_TYPES
-                    ),
-                    **_PREVIEW,
-                },
-                _NOTES,
-            ),
-        ),
+
+
+def _type(ce_type: str) -> Schema:
+    return {names.CE_TYPE: _const("What happened.", ce_type)}
+
+
+_OF_A_JOB: Final = {names.CE_SUBJECT: _REQUEST_ID}
+_CLIENT_ID: Final = _text(
+    "The client id. Also the record's key.", "client-42", minLength=1
+)
+_IMAGE: Final = _one_of("The type of the image, found by its bytes.", CONTENT_TYPES)
+
+_JOB_STATUS_SCHEMA: Final = _of_values(
+    JobStatusRecord,
+    _JOB,
+    {"preview": "data:image/jpeg;base64,/9j/4AAQSkZJRg=="},
+    {
+        "status": "done",
+        "result_url": "https://storage.dryapi.dev/1.png?signature=abc",
+        "progress": "100.00",
+    },
+    {
+        "status": "error",
+        "progress": None,
+        "error_code": "WORKER_TIMEOUT",
+        "error_message": "The worker did not answer in time.",
+    },
+)
+_GAP_SCHEMA: Final = _of_values(
+    GapRecord,
+    _GAP,
+    _CLOSED,
+    _CLOSED | {"healed_by_status_endpoint": 2, "healed_by_webhook": 1, "unknown": 0},
+)
+_JOB_STATUS_HEADERS: Final = _of_headers(
+    "jobs",
+    _type(names.JOB_STATUS_TYPE) | _OF_A_JOB | {names.CONTENT_TYPE: _JSON},
+    _NOTES | _PREVIEW,
+)
+_DEAD_LETTER_HEADERS: Final = _of_headers(
+    "jobs.dlq", _DEAD_LETTER, _NOTES | _PREVIEW | _OF_DEAD_LETTER
+)
+_GAP_HEADERS: Final = _of_headers(
+    "jobs.gaps",
+    _type(names.GAP_TYPE) | {names.CE_SUBJECT: _CLIENT_ID, names.CONTENT_TYPE: _JSON},
+    _ANOMALY,
+)
+_PREVIEW_HEADERS: Final = _of_headers(
+    "jobs.previews",
+    _type(names.PREVIEW_TYPE) | _OF_A_JOB | {names.CONTENT_TYPE: _IMAGE} | _PREVIEW,
+    _NOTES,
+)
+
+SCHEMAS: Final[dict[str, Schema]] = {
+    name: _schema(name, title, schema)
+    for name, title, schema in (
+        ("job-status", "Job status", _JOB_STATUS_SCHEMA),
+        ("job-status-headers", "Headers of a job status", _JOB_STATUS_HEADERS),
+        ("dead-letter-headers", "Headers of a dead letter", _DEAD_LETTER_HEADERS),
+        ("gap", "Gap", _GAP_SCHEMA),
+        ("gap-headers", "Headers of a gap", _GAP_HEADERS),
+        ("preview-headers", "Headers of a preview", _PREVIEW_HEADERS),
     )
 }
 

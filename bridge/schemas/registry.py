@@ -37,6 +37,9 @@ _log = structlog.get_logger("bridge.registry")
 _PREFIX: Final = struct.Struct(">BI")
 _LARGEST_ID: Final = 2**32 - 1
 
+# One small answer; as long as connecting to dryAPI may take.
+_TIMEOUT_SECONDS: Final = 10.0
+
 # A lookup's response repeats the schema, which has some 6 KB. A login page in its
 # place is not read to its end.
 _MAX_BODY_BYTES: Final = 256 * 1024
@@ -82,12 +85,15 @@ class SchemaRegistry:
 
     Args:
         settings: All settings; `schema_registry.url` is set.
+        timeout_seconds: The longest time of one request.
 
     Raises:
         ConfigError: The user name can't be sent.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self, settings: Settings, timeout_seconds: float = _TIMEOUT_SECONDS
+    ) -> None:
         own = settings.schema_registry
         assert own.url is not None
         if ":" in (own.username or ""):
@@ -96,6 +102,7 @@ class SchemaRegistry:
                 " colon, which basic authentication can't carry (RFC 7617)"
             )
         self._settings = own
+        self._timeout_seconds = timeout_seconds
         self._url = own.url.rstrip("/")
         self._at = f"the Schema Registry at {self._url}"
         self._schemas = {settings.topic: "job-status", settings.gap_topic: "gap"}
@@ -193,7 +200,7 @@ class SchemaRegistry:
                 headers,
                 # Read each time: certificates are replaced too.
                 tls=authorities("schema_registry.ca_file", settings.ca_file),
-                timeout_seconds=settings.timeout_seconds,
+                timeout_seconds=self._timeout_seconds,
                 max_bytes=_MAX_BODY_BYTES,
             )
         except NoResponseError as error:
@@ -206,7 +213,7 @@ class SchemaRegistry:
                 ) from error
             raise RegistryUnreachableError(
                 f"{self._at} {error}",
-                hint=f"Check {_URL} and schema_registry.timeout_seconds",
+                hint=f"Check {_URL}",
             ) from error
         try:
             members = msgspec.json.decode(received, type=_Body)

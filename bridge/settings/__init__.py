@@ -10,7 +10,6 @@ puts everything together.
 from __future__ import annotations
 
 from bridge.settings.catalog import Kind, Setting, account_settings, all_settings
-from bridge.settings.files import Signature, require_regular, signature
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.loading import (
     EffectiveSetting,
@@ -23,7 +22,6 @@ from bridge.settings.loading import (
 from bridge.settings.metadata import split_address, split_extensions
 from bridge.settings.model import (
     Account,
-    AccountSettings,
     BoardSettings,
     LimitSettings,
     LogSettings,
@@ -37,13 +35,12 @@ from bridge.settings.model import (
     TracingSettings,
     WebhookSettings,
 )
-from bridge.settings.secret import Secret
+from bridge.settings.secret import Secret, Signature, require_regular, signature
 from bridge.settings.sources import Source, SourceKind
 
 
 __all__ = [
     "Account",
-    "AccountSettings",
     "BoardSettings",
     "EffectiveSetting",
     "Inspection",

@@ -10,14 +10,16 @@ import difflib
 import functools
 import typing
 from collections.abc import Iterable, Iterator
+from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
+from types import NoneType
 from typing import Any, Final
 
 import msgspec
 
-from bridge.settings.metadata import About, Form
-from bridge.settings.model import AccountSettings, Settings
+from bridge.settings.metadata import Form
+from bridge.settings.model import Account, Settings
 from bridge.settings.secret import Secret
 
 
@@ -34,8 +36,6 @@ __all__ = [
 
 ENVIRONMENT_PREFIX: Final = "BRIDGE_"
 
-_TEXT: Final = "text that is not empty, without control characters"
-
 
 class Kind(StrEnum):
     """What a setting's value is."""
@@ -49,48 +49,49 @@ class Kind(StrEnum):
     SECRET = "secret"  # noqa: S105 - a word, not one
 
 
+_KINDS: Final[dict[Any, Kind]] = {
+    str: Kind.TEXT,
+    int: Kind.INTEGER,
+    float: Kind.NUMBER,
+    bool: Kind.BOOLEAN,
+    Path: Kind.PATH,
+    Secret: Kind.SECRET,
+}
+
+
 class Setting(msgspec.Struct, frozen=True, kw_only=True):
     """
     One setting, without its value.
 
     Attributes:
         path: Its path in TOML, parts joined by dots.
-        type: Its annotation, for `msgspec.convert`.
+        type: What `msgspec.convert` makes of a value.
         kind: What its value is.
-        description: What it is, without a full stop.
-        expected: What a value must be; follows "must be".
-        form: What its text must look like, if there is more to say than its kind.
-        default: The default; None for none, or one that depends on the machine.
-        default_text: The default in words.
-        because: Where the default comes from.
-        flags: Its flags; the first is the one in messages.
-        choices: The values of a `Kind.CHOICE`.
-        minimum: The least value.
-        exclusive_minimum: All values are greater.
-        maximum: The greatest value.
-        required: Whether the service can't run without it.
         optional: Whether it may be left without a value.
+        default: The default; None for none, or one that depends on the machine.
+        choices: The values of a `Kind.CHOICE`.
         account: The position in `[[accounts]]` of the account that it belongs to, from
             1; None for a setting outside that list.
+        description: What it is, without a full stop; the others are those of
+            `metadata.setting`.
     """
 
     path: str
     type: Any
     kind: Kind
-    description: str
-    expected: str
-    form: Form | None
+    optional: bool
     default: str | float | bool | None
-    default_text: str
-    because: str | None
-    flags: tuple[str, ...]
     choices: tuple[str, ...]
+    account: int | None = None
+    description: str
+    form: Form | None
+    because: str | None
+    default_text: str
+    flags: tuple[str, ...]
+    required: bool
     minimum: float | None
     exclusive_minimum: float | None
     maximum: float | None
-    required: bool
-    optional: bool
-    account: int | None = None
 
     @property
     def name(self) -> str:
@@ -112,6 +113,37 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     def is_secret(self) -> bool:
         """Whether its value must not be shown."""
         return self.kind is Kind.SECRET
+
+    @property
+    def expected(self) -> str:
+        """What a value must be; follows "must be"."""
+        if self.form is not None:
+            return self.form.expected
+        if self.kind is Kind.BOOLEAN:
+            return "true or false"
+        if self.kind is Kind.CHOICE:
+            return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
+        if self.kind not in {Kind.INTEGER, Kind.NUMBER}:
+            characters = "" if self.is_secret else ", without control characters"
+            return f"text that is not empty{characters}"
+        words = "a whole number" if self.kind is Kind.INTEGER else "a number"
+        if self.unit is not None:
+            words += f" of {'milliseconds' if self.unit == 'ms' else self.unit}"
+        if self.exclusive_minimum is not None:
+            words += f" above {self.exclusive_minimum:g}"
+        elif self.minimum is not None and self.maximum is not None:
+            return f"{words} from {self.minimum:.0f} to {self.maximum:.0f}"
+        elif self.minimum is not None:
+            words += f", {self.minimum:.0f} or more"
+        return words if self.maximum is None else f"{words}, {self.maximum:.0f} at most"
+
+    def is_within(self, number: float) -> bool:
+        """Whether a number is within the limits."""
+        return (
+            (self.minimum is None or number >= self.minimum)
+            and (self.exclusive_minimum is None or number > self.exclusive_minimum)
+            and (self.maximum is None or number <= self.maximum)
+        )
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -148,7 +180,7 @@ def account_settings(position: int) -> tuple[Setting, ...]:
     """List the settings of one account of `[[accounts]]`; positions begin with 1."""
     return tuple(
         msgspec.structs.replace(setting, account=position)
-        for setting in _fields(AccountSettings, f"accounts[{position}].")
+        for setting in _fields(Account, f"accounts[{position}].")
     )
 
 
@@ -159,12 +191,13 @@ def by_path() -> dict[str, Setting]:
 
 
 @functools.cache
-def sections() -> dict[str, str]:
-    """Return the sections (tables in TOML) with their descriptions."""
+def sections() -> dict[str, type[Any]]:
+    """Return the sections (tables in TOML), by name."""
+    hints = typing.get_type_hints(Settings)
     return {
-        name: (kind.__doc__ or "").strip().partition("\n")[0].removesuffix(".")
-        for name, kind in typing.get_type_hints(Settings).items()
-        if _is_section(kind)
+        name: kind
+        for name, kind in hints.items()
+        if isinstance(kind, type) and is_dataclass(kind)
     }
 
 
@@ -174,98 +207,32 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return close[0] if close else None
 
 
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+def _fields(owner: type[Any], prefix: str) -> Iterator[Setting]:
+    hints = typing.get_type_hints(owner)
+    for field in fields(owner):
+        if field.name in sections():
+            yield from _fields(hints[field.name], f"{prefix}{field.name}.")
+        elif field.metadata:
+            yield _describe(prefix + field.name, hints[field.name], field)
 
 
-def _fields(owner: type[msgspec.Struct], prefix: str) -> Iterator[Setting]:
-    for field in msgspec.structs.fields(owner):
-        if _is_section(field.type):
-            yield from _fields(field.type, f"{prefix}{field.name}.")
-        elif field.name != "accounts":
-            yield _describe(prefix + field.name, field.type, field.default)
-
-
-def _describe(path: str, hint: Any, default: Any) -> Setting:
-    meta = typing.get_args(hint)[-1]
-    assert isinstance(meta, msgspec.Meta), f"{path} has no `about`"
-    more: About = (meta.extra or {})["about"]
-    inner: Any = msgspec.inspect.type_info(hint)
-    if isinstance(inner, msgspec.inspect.Metadata):
-        inner = inner.type
-    optional = isinstance(inner, msgspec.inspect.UnionType)
+def _describe(path: str, hint: Any, field: Field[Any]) -> Setting:
+    # The parts of `X | None`, or a Literal's words.
+    parts = typing.get_args(hint)
+    optional = NoneType in parts
     if optional:
-        (inner,) = (one for one in inner.types if not isinstance(one, _NONE))
-    kind = _kind(inner)
-    limits = {name: getattr(inner, name, None) for name in ("ge", "gt", "le")}
-    default = None if default is msgspec.NODEFAULT else default
-    setting = Setting(
+        (hint,) = (part for part in parts if part is not NoneType)
+    default = None if field.default is MISSING else field.default
+    words = field.metadata["default_text"] or _in_words(default)
+    return Setting(
         path=path,
         type=hint,
-        kind=kind,
-        description=meta.description or "",
-        expected="",
-        form=more.form,
-        default=default,
-        default_text=more.default_text or _in_words(default),
-        because=more.because,
-        flags=more.flags,
-        choices=_choices(hint) if kind is Kind.CHOICE else (),
-        minimum=limits["ge"],
-        exclusive_minimum=limits["gt"],
-        maximum=limits["le"],
-        required=more.required,
+        kind=_KINDS.get(hint, Kind.CHOICE),
         optional=optional,
+        default=default,
+        choices=typing.get_args(hint),
+        **{**field.metadata, "default_text": words},
     )
-    expected = more.form.expected if more.form else _expected(setting)
-    return msgspec.structs.replace(setting, expected=expected)
-
-
-def _choices(hint: Any) -> tuple[str, ...]:
-    """Return a Literal's values in their order; msgspec sorts them."""
-    if typing.get_origin(hint) is typing.Literal:
-        return typing.get_args(hint)
-    return next(filter(None, map(_choices, typing.get_args(hint))), ())
-
-
-_NONE: Final = msgspec.inspect.NoneType
-_KINDS: Final = {
-    msgspec.inspect.StrType: Kind.TEXT,
-    msgspec.inspect.IntType: Kind.INTEGER,
-    msgspec.inspect.FloatType: Kind.NUMBER,
-    msgspec.inspect.BoolType: Kind.BOOLEAN,
-    msgspec.inspect.LiteralType: Kind.CHOICE,
-}
-
-
-def _kind(info: msgspec.inspect.Type) -> Kind:
-    if isinstance(info, msgspec.inspect.CustomType):
-        return {Secret: Kind.SECRET, Path: Kind.PATH}[info.cls]
-    return _KINDS[type(info)]
-
-
-def _expected(setting: Setting) -> str:
-    if setting.kind is Kind.SECRET:
-        return "text that is not empty"
-    if setting.kind is Kind.BOOLEAN:
-        return "true or false"
-    if setting.kind is Kind.CHOICE:
-        *others, last = setting.choices
-        return f"{', '.join(others)} or {last}"
-    if setting.kind not in {Kind.INTEGER, Kind.NUMBER}:
-        return _TEXT
-    words = "a whole number" if setting.kind is Kind.INTEGER else "a number"
-    if setting.unit is not None:
-        words += f" of {'milliseconds' if setting.unit == 'ms' else setting.unit}"
-    if setting.exclusive_minimum is not None:
-        words += f" above {setting.exclusive_minimum:g}"
-    elif setting.minimum is not None and setting.maximum is not None:
-        return f"{words} from {setting.minimum:.0f} to {setting.maximum:.0f}"
-    elif setting.minimum is not None:
-        words += f", {setting.minimum:.0f} or more"
-    if setting.maximum is not None:
-        words += f", {setting.maximum:.0f} at most"
-    return words
 
 
 def _in_words(default: Any) -> str:

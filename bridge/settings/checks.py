@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 
 from bridge.settings.catalog import by_path
-from bridge.settings.files import require_regular
 from bridge.settings.metadata import split_address
+from bridge.settings.secret import require_regular
 
 
 __all__ = [

@@ -82,7 +82,10 @@ def build() -> str:
     blocks = [_HEAD]
     for name, members in groupby(all_settings(), key=lambda setting: setting.section):
         title = f"`[{name}]`" if name else "At the top"
-        words = sections().get(name, "Above the tables of a TOML file")
+        words = "Above the tables of a TOML file"
+        if name:
+            docstring = sections()[name].__doc__ or ""
+            words = docstring.strip().partition("\n")[0].removesuffix(".")
         blocks.append(f"## {title}\n\n{words}.\n\n{_table(members)}")
         if not name:
             blocks.append(f"{_ACCOUNTS}\n{_table(account_settings(1))}")

@@ -11,6 +11,7 @@ import math
 import os.path
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,21 +23,18 @@ from bridge.settings.catalog import (
     Setting,
     account_settings,
     all_settings,
-    by_path,
     nearest,
+    sections,
 )
 from bridge.settings.checks import cleartext_warnings, contradictions
 from bridge.settings.metadata import WEBHOOK_SECRETS
-from bridge.settings.model import Settings
+from bridge.settings.model import Account, Settings
 from bridge.settings.secret import Secret
 from bridge.settings.sources import (
     DEFAULT,
-    Layer,
     RawValue,
     Source,
-    read_environment,
-    read_file,
-    read_flags,
+    Sources,
 )
 from bridge.text import hide
 
@@ -166,33 +164,27 @@ def inspect(
         config_file: As in `load`.
         scope: As in `load`.
     """
-    layers = [read_environment(environ), read_flags(flags)]
-    if config_file is not None:
-        layers.insert(0, read_file(config_file))
-    accounts = layers[0].accounts
-    settings = {setting.path: setting for setting in _settings(accounts or 0)}
+    sources = Sources(flags, environ, config_file)
+    given, has_list = sources.values, sources.accounts is not None
+    is_service = scope is Scope.SERVICE
+    settings = {setting.path: setting for setting in _settings(sources.accounts or 0)}
     considered = {
         path: setting
         for path, setting in settings.items()
-        if scope.has(setting) and not (accounts is not None and path in _SINGLE)
+        if scope.has(setting) and not (has_list and path in _SINGLE)
     }
-    given: dict[str, RawValue] = {}
-    problems: dict[str, str] = {}
-    for layer in layers:
-        given |= layer.values
-        problems |= {
-            path: line
-            for path, line in layer.problems.items()
-            if path in considered or path not in settings
-        }
-    if accounts is not None and scope is Scope.SERVICE:
-        problems |= dict(_excluded(layers))
-    given = {path: given[path] for path in settings if path in given}
-    values = _values(considered, given, problems, is_service=scope is Scope.SERVICE)
+    problems = {
+        path: line
+        for path, line in sources.problems.items()
+        if path in considered or path not in settings
+    }
+    if has_list and is_service:
+        problems |= _excluded(given)
+    values = _values(considered, given, problems, is_service=is_service)
     for path, sentence in [*contradictions(values), *_repeated(values)]:
         problems.setdefault(path, f"{settings[path].title} {sentence}")
-    warnings = [line for layer in layers for line in layer.warnings]
-    if scope is Scope.SERVICE:
+    warnings = sources.warnings
+    if is_service:
         found = cleartext_warnings(values)
         warnings += [f"{settings[path].title} {sentence}" for path, sentence in found]
         if not problems:
@@ -203,7 +195,7 @@ def inspect(
     final = (
         None
         if lines
-        else _build({path: values[path] for path in given if path in values})
+        else _build({path: values[path] for path in values if path in given})
     )
     effective = tuple(
         EffectiveSetting(
@@ -213,7 +205,7 @@ def inspect(
             problems.get(path),
         )
         for path, setting in settings.items()
-        if not (setting.account and scope is not Scope.SERVICE)
+        if is_service or not setting.account
     )
     return Inspection(final, effective, tuple(lines), tuple(warnings))
 
@@ -234,19 +226,14 @@ def _settings(accounts: int) -> Iterator[Setting]:
     yield from (setting for setting in all_settings() if setting.section)
 
 
-def _excluded(layers: list[Layer]) -> Iterator[tuple[str, str]]:
+def _excluded(given: Mapping[str, RawValue]) -> dict[str, str]:
     """Find the one account's settings beside a list of accounts."""
-    for path, remedy in _SINGLE.items():
-        raws = [layer.values[path] for layer in layers if path in layer.values]
-        places = [raw.source.place for raw in raws if not raw.is_blank]
-        if places:
-            yield (
-                path,
-                (
-                    f"{by_path()[path].title} is set by {' and by '.join(places)}, but "
-                    f"the file of --config lists [[accounts]]: {remedy}"
-                ),
-            )
+    return {
+        path: f"{raw.setting.title} is set by {raw.source.place}, but the file of"
+        f" --config lists [[accounts]]: {remedy}"
+        for path, remedy in _SINGLE.items()
+        if (raw := given.get(path)) is not None and not raw.is_blank
+    }
 
 
 def _values(
@@ -311,32 +298,31 @@ def _without_webhooks(values: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _build(values: Mapping[str, Any]) -> Settings:
-    """Nest the values and let msgspec make the structs, with their defaults."""
-    nested: dict[str, Any] = {}
-    accounts: dict[str, dict[str, Any]] = {}
+    """Nest the values and make the dataclasses, with their defaults."""
+    tables: dict[str, dict[str, Any]] = {}
     for path, value in values.items():
         section, _, name = path.rpartition(".")
-        if section.startswith("accounts["):
-            accounts.setdefault(section, {})[name] = value
-        else:
-            (nested.setdefault(section, {}) if section else nested)[name] = value
-    return msgspec.convert(nested | {"accounts": tuple(accounts.values())}, Settings)
+        tables.setdefault(section, {})[name] = value
+    top, kinds = tables.pop("", {}), sections()
+    accounts = [tables.pop(name) for name in [*tables] if name.startswith("accounts[")]
+    top |= {name: kinds[name](**table) for name, table in tables.items()}
+    return Settings(**top, accounts=tuple(Account(**one) for one in accounts))
+
+
+# What `Settings` has for a path whose default depends on another setting.
+_DERIVED: Final = {
+    "topics.dead_letters": "dead_letter_topic",
+    "topics.gaps": "gap_topic",
+}
 
 
 def _effective_value(
     path: str, values: Mapping[str, Any], settings: Settings | None
 ) -> Any:
-    # Defaults that depend on the machine or other settings are in the structs only.
+    # Defaults that depend on the machine or other settings are in the settings only.
     if settings is None or path.startswith("accounts["):
         return values.get(path)
-    if path == "topics.dead_letters":
-        return settings.dead_letter_topic
-    if path == "topics.gaps":
-        return settings.gap_topic
-    value: Any = settings
-    for part in path.split("."):
-        value = getattr(value, part)
-    return value
+    return attrgetter(_DERIVED.get(path, path))(settings)
 
 
 # -- Values --------------------------------------------------------------------------
@@ -398,8 +384,10 @@ def _typed(setting: Setting, value: Any, *, lenient: bool) -> Any:
     numeric = setting.kind in {Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN}
     # Text is never lenient: "null" would be None.
     converted = msgspec.convert(value, setting.type, strict=not (lenient and numeric))
-    if isinstance(converted, float) and not math.isfinite(converted):
-        raise ValueError("not finite")
+    if setting.kind in {Kind.INTEGER, Kind.NUMBER} and not (
+        math.isfinite(converted) and setting.is_within(converted)
+    ):
+        raise ValueError("not finite, or not within the limits")
     return converted
 
 

@@ -1,5 +1,5 @@
 """
-How a setting describes itself: `about`, and what its text must look like.
+How a setting is declared: `setting`, and what its text must look like.
 
 Help, messages, documentation and the chart's schema are made from this.
 """
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Callable
+from dataclasses import field
 from typing import Any, Final
 
 import msgspec
-from msgspec import Meta
 
 
 __all__ = [
@@ -32,10 +32,8 @@ __all__ = [
     "TOPIC",
     "WEBHOOK_SECRETS",
     "WS_URL",
-    "About",
     "Form",
-    "Section",
-    "about",
+    "setting",
     "split_address",
     "split_extensions",
 ]
@@ -46,10 +44,6 @@ GIB: Final = 1024 * MIB
 
 # A port is 16 bits wide (RFC 9293, section 3.1); 0 asks the system for a free one.
 _LARGEST_PORT: Final = 65_535
-
-
-class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A group of settings."""
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -78,20 +72,12 @@ class Form(msgspec.Struct, frozen=True):
         return self.accepts(text)
 
 
-class About(msgspec.Struct, frozen=True):
-    """What a setting's type can't say: see `about`."""
-
-    form: Form | None
-    because: str | None
-    default_text: str | None
-    flags: tuple[str, ...]
-    required: bool
-
-
-def about(  # noqa: PLR0913 - one keyword for each fact
+def setting(  # noqa: PLR0913 - one keyword for each fact
     description: str,
     form: Form | None = None,
     *,
+    default: Any = None,
+    default_factory: Callable[[], Any] | None = None,
     because: str | None = None,
     default_text: str | None = None,
     flags: tuple[str, ...] = (),
@@ -99,13 +85,15 @@ def about(  # noqa: PLR0913 - one keyword for each fact
     gt: float | None = None,
     ge: float | None = None,
     le: float | None = None,
-) -> Meta:
+) -> Any:
     """
-    Describe a setting.
+    Declare a setting: a field of a dataclass, with what its type can't say.
 
     Args:
         description: What it is, without a full stop.
         form: What its text must look like.
+        default: The default; None for none.
+        default_factory: Makes a default that depends on the machine.
         because: Where the default comes from.
         default_text: The default in words, where its value says little.
         flags: Its flags on the command line; the first is the one in messages.
@@ -114,10 +102,20 @@ def about(  # noqa: PLR0913 - one keyword for each fact
         ge: The value is at least this.
         le: The value is at most this.
     """
-    extra = {"about": About(form, because, default_text, flags, required)}
-    limits: dict[str, Any] = {"gt": gt, "ge": ge, "le": le}
-    meta: Meta = Meta(description=description, extra=extra, **limits)
-    return meta
+    metadata = {
+        "description": description,
+        "form": form,
+        "because": because,
+        "default_text": default_text,
+        "flags": flags,
+        "required": required,
+        "exclusive_minimum": gt,
+        "minimum": ge,
+        "maximum": le,
+    }
+    if default_factory is not None:
+        return field(default_factory=default_factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
 
 
 # -- Forms ---------------------------------------------------------------------------

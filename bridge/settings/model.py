@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
-
-import msgspec
+from typing import Literal
 
 from bridge.errors import DOCS_URL
 from bridge.settings.kafka import KafkaSettings
@@ -24,8 +23,7 @@ from bridge.settings.metadata import (
     WEBHOOK_SECRETS,
     WS_URL,
     Form,
-    Section,
-    about,
+    setting,
     split_address,
 )
 from bridge.settings.secret import Secret
@@ -33,7 +31,6 @@ from bridge.settings.secret import Secret
 
 __all__ = [
     "Account",
-    "AccountSettings",
     "BoardSettings",
     "LimitSettings",
     "LogSettings",
@@ -55,123 +52,94 @@ _FITS_A_TOPIC = 1_000_000
 _LARGEST_INT32 = 2**31 - 1
 
 
-class TopicSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class TopicSettings:
     """The names of the topics beside the main one."""
 
-    dead_letters: Annotated[
-        str | None,
-        about("Topic for events that don't conform", TOPIC, default_text="{topic}.dlq"),
-    ] = None
-    gaps: Annotated[
-        str | None,
-        about("Topic for gap records", TOPIC, default_text="{topic}.gaps"),
-    ] = None
-    previews: Annotated[
-        str | None,
-        about(
-            "Topic for previews, with previews = topic",
-            TOPIC,
-            default_text="{topic}.previews",
-        ),
-    ] = None
+    dead_letters: str | None = setting(
+        "Topic for events that don't conform", TOPIC, default_text="{topic}.dlq"
+    )
+    gaps: str | None = setting(
+        "Topic for gap records", TOPIC, default_text="{topic}.gaps"
+    )
+    previews: str | None = setting(
+        "Topic for previews, with previews = topic",
+        TOPIC,
+        default_text="{topic}.previews",
+    )
 
 
-class LimitSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class LimitSettings:
     """The size of records; checked against each topic at the start."""
 
-    event_bytes: Annotated[
-        int,
-        about(
-            "Largest job event; a larger one is sent without its preview, or becomes a "
-            "dead letter. A dead letter is cut off here",
-            because="fits a topic's default max.message.bytes, with its headers",
-            ge=KIB,
-            le=_LARGEST_INT32,
-        ),
-    ] = _FITS_A_TOPIC
-    preview_bytes: Annotated[
-        int,
-        about(
-            "Largest preview on a topic of its own, decoded; a larger one becomes a "
-            "dead letter",
-            because="fits a topic's default max.message.bytes, with its headers",
-            ge=KIB,
-            le=_LARGEST_INT32,
-        ),
-    ] = _FITS_A_TOPIC
+    event_bytes: int = setting(
+        "Largest job event; a larger one is sent without its preview, or becomes a "
+        "dead letter. A dead letter is cut off here",
+        default=_FITS_A_TOPIC,
+        because="fits a topic's default max.message.bytes, with its headers",
+        ge=KIB,
+        le=_LARGEST_INT32,
+    )
+    preview_bytes: int = setting(
+        "Largest preview on a topic of its own, decoded; a larger one becomes a "
+        "dead letter",
+        default=_FITS_A_TOPIC,
+        because="fits a topic's default max.message.bytes, with its headers",
+        ge=KIB,
+        le=_LARGEST_INT32,
+    )
 
 
-class PusherSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class PusherSettings:
     """The session with dryAPI's Pusher server."""
 
-    url: Annotated[
-        str,
-        about(
-            "Pusher server, ws:// or wss://",
-            WS_URL,
-            because="dryAPI's documentation: soketi.dryapi.dev, 443, TLS",
-            flags=("--pusher-url",),
-        ),
-    ] = "wss://soketi.dryapi.dev:443"
-    app_key: Annotated[
-        str,
-        about(
-            "App key of the Pusher server", APP_KEY, because="dryAPI's documentation"
-        ),
-    ] = "depin-api-prod-key"
-    ca_file: Annotated[
-        str | None,
-        about(
-            "Certificates (PEM) to trust for wss:// and dryAPI's https://, instead of "
-            "the system's",
-            PEM_FILE,
-        ),
-    ] = None
-    activity_timeout_seconds: Annotated[
-        float,
-        about(
-            "Longest time between two pings of the bridge; the server's shorter one "
-            "wins",
-            because="soketi's and Reverb's default, a quarter of soketi's idle limit "
-            "of 120 s",
-            gt=0,
-        ),
-    ] = 30.0
-    timeout_seconds: Annotated[
-        float,
-        about(
-            "Longest wait for one answer: connection, pong, subscription, "
-            "authorization",
-            because="three repeats of a lost TCP SYN (after 1, 3, 7 s). The protocol's "
-            "30 s for a pong would leave a dead socket unnoticed for 60 s",
-            gt=0,
-        ),
-    ] = 10.0
-    refused_timeout_seconds: Annotated[
-        float,
-        about(
-            "How long dryAPI may refuse an account that once worked before the refusal "
-            "is final",
-            because="an incident or a deployment of dryAPI passes within minutes",
-            ge=0,
-        ),
-    ] = 300.0
-    probe_interval_seconds: Annotated[
-        float,
-        about(
-            "How often the subscription is repeated, to prove that it exists; 0: never",
-            because="a few bytes; a lost subscription is noticed within minutes",
-            ge=0,
-        ),
-    ] = 240.0
-    max_message_bytes: Annotated[
-        int,
-        about(
-            "Largest WebSocket message; a larger one ends the connection",
-            because="soketi was measured to send frames of 15 MB",
-            ge=KIB,
-        ),
-    ] = 16 * MIB
+    url: str = setting(
+        "Pusher server, ws:// or wss://",
+        WS_URL,
+        default="wss://soketi.dryapi.dev:443",
+        because="dryAPI's documentation: soketi.dryapi.dev, 443, TLS",
+        flags=("--pusher-url",),
+    )
+    app_key: str = setting(
+        "App key of the Pusher server",
+        APP_KEY,
+        default="depin-api-prod-key",
+        because="dryAPI's documentation",
+    )
+    ca_file: str | None = setting(
+        "Certificates (PEM) to trust for wss:// and dryAPI's https://, instead of "
+        "the system's",
+        PEM_FILE,
+    )
+    activity_timeout_seconds: float = setting(
+        "Longest time between two pings of the bridge; the server's shorter one wins",
+        default=30.0,
+        because="soketi's and Reverb's default, a quarter of soketi's idle limit "
+        "of 120 s",
+        gt=0,
+    )
+    timeout_seconds: float = setting(
+        "Longest wait for one answer: connection, pong, subscription, authorization",
+        default=10.0,
+        because="three repeats of a lost TCP SYN (after 1, 3, 7 s). The protocol's "
+        "30 s for a pong would leave a dead socket unnoticed for 60 s",
+        gt=0,
+    )
+    refused_timeout_seconds: float = setting(
+        "How long dryAPI may refuse an account that once worked before the refusal "
+        "is final",
+        default=300.0,
+        because="an incident or a deployment of dryAPI passes within minutes",
+        ge=0,
+    )
+    probe_interval_seconds: float = setting(
+        "How often the subscription is repeated, to prove that it exists; 0: never",
+        default=240.0,
+        because="a few bytes; a lost subscription is noticed within minutes",
+        ge=0,
+    )
 
 
 def default_outbox_dir() -> Path:
@@ -182,115 +150,86 @@ def default_outbox_dir() -> Path:
     return platformdirs.user_state_path("dryapi-kafka-bridge") / "outbox"
 
 
-class OutboxSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class OutboxSettings:
     """What has been read and is not yet in Kafka."""
 
-    dir: Annotated[
-        Path,
-        about(
-            "Directory of the outbox, on a local disk, for one bridge only",
-            Form("the path of a directory"),
-            because="survives a reboot and needs only the user's own permissions",
-            default_text="a state directory of the user",
-            flags=("--outbox-dir",),
-        ),
-    ] = msgspec.field(default_factory=default_outbox_dir)
-    buffer_bytes: Annotated[
-        int,
-        about(
-            "Events in memory between socket and disk",
-            because="8 s of 2,000 events of 1 KiB a second while the disk hangs",
-            ge=1,
-        ),
-    ] = 16 * MIB
-    max_bytes: Annotated[
-        int,
-        about(
-            "Largest size of the outbox on disk, database and WAL",
-            because="an hour of 2,000 events of 1 KiB a second without Kafka",
-            ge=1,
-        ),
-    ] = 8 * GIB
+    dir: Path = setting(
+        "Directory of the outbox, on a local disk, for one bridge only",
+        Form("the path of a directory"),
+        default_factory=default_outbox_dir,
+        because="survives a reboot and needs only the user's own permissions",
+        default_text="a state directory of the user",
+        flags=("--outbox-dir",),
+    )
+    buffer_bytes: int = setting(
+        "Events in memory between socket and disk",
+        default=16 * MIB,
+        because="8 s of 2,000 events of 1 KiB a second while the disk hangs",
+        ge=1,
+    )
+    max_bytes: int = setting(
+        "Largest size of the outbox on disk, database and WAL",
+        default=8 * GIB,
+        because="an hour of 2,000 events of 1 KiB a second without Kafka",
+        ge=1,
+    )
 
 
-class ReconciliationSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class ReconciliationSettings:
     """Calls to dryAPI's status endpoint, after gaps and about stale jobs."""
 
-    enabled: Annotated[
-        bool,
-        about(
-            "Ask dryAPI's status endpoint about jobs whose end may have been missed",
-            because="without webhooks there is no other source",
-        ),
-    ] = True
-    reserve_percent: Annotated[
-        int,
-        about(
-            "Percentage of the account's calls, of a minute and of a day, that is left "
-            "to other programs",
-            because="the limits belong to the account, whose owner calls as well",
-            ge=0,
-            le=100,
-        ),
-    ] = 25
-    stale_after_seconds: Annotated[
-        float,
-        about(
-            "Time without an event after which a job is asked about without a gap",
-            because="a running job sends events every few seconds, and a queue holds "
-            "it for minutes; the socket never reports that a job has failed",
-            gt=0,
-        ),
-    ] = 600.0
-    give_up_seconds: Annotated[
-        float,
-        about(
-            "How long the status endpoint may fail before a gap's jobs are unknown",
-            because="an incident or a deployment of dryAPI passes within minutes",
-            ge=0,
-        ),
-    ] = 900.0
+    enabled: bool = setting(
+        "Ask dryAPI's status endpoint about jobs whose end may have been missed",
+        default=True,
+        because="without webhooks there is no other source",
+    )
+    reserve_percent: int = setting(
+        "Percentage of the account's calls, of a minute and of a day, that is left "
+        "to other programs",
+        default=25,
+        because="the limits belong to the account, whose owner calls as well",
+        ge=0,
+        le=100,
+    )
+    stale_after_seconds: float = setting(
+        "Time without an event after which a job is asked about without a gap",
+        default=600.0,
+        because="a running job sends events every few seconds, and a queue holds "
+        "it for minutes; the socket never reports that a job has failed",
+        gt=0,
+    )
 
 
-class WebhookSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class WebhookSettings:
     """The port for dryAPI's webhooks; off without an address."""
 
-    listen: Annotated[
-        str | None,
-        about(
-            "Address for dryAPI's webhooks, at /webhooks/dryapi, or with [[accounts]] "
-            "at /webhooks/dryapi/{client_id}",
-            HOST_PORT,
-            default_text="off",
-        ),
-    ] = None
-    secret: Annotated[
-        Secret | None,
-        about(
-            "The account's webhook secret; several of them during a rotation",
-            WEBHOOK_SECRETS,
-        ),
-    ] = None
-    grace_period_seconds: Annotated[
-        float,
-        about(
-            "How long a webhook waits on disk for the socket's own event of the job",
-            because="the socket's event has a preview, and arrives within seconds",
-            ge=0,
-        ),
-    ] = 10.0
-    tls_cert_file: Annotated[
-        str | None,
-        about(
-            "Certificate chain (PEM) of the port, if the bridge ends TLS",
-            PEM_FILE,
-            default_text="none: a proxy before the port ends TLS",
-        ),
-    ] = None
-    tls_key_file: Annotated[
-        str | None,
-        about("The certificate's key (PEM), without a password", PEM_FILE),
-    ] = None
+    listen: str | None = setting(
+        "Address for dryAPI's webhooks, at /webhooks/dryapi, or with [[accounts]] "
+        "at /webhooks/dryapi/{client_id}",
+        HOST_PORT,
+        default_text="off",
+    )
+    secret: Secret | None = setting(
+        "The account's webhook secret; several of them during a rotation",
+        WEBHOOK_SECRETS,
+    )
+    grace_period_seconds: float = setting(
+        "How long a webhook waits on disk for the socket's own event of the job",
+        default=10.0,
+        because="the socket's event has a preview, and arrives within seconds",
+        ge=0,
+    )
+    tls_cert_file: str | None = setting(
+        "Certificate chain (PEM) of the port, if the bridge ends TLS",
+        PEM_FILE,
+        default_text="none: a proxy before the port ends TLS",
+    )
+    tls_key_file: str | None = setting(
+        "The certificate's key (PEM), without a password", PEM_FILE
+    )
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -298,71 +237,47 @@ class WebhookSettings(Section, frozen=True):
         return None if self.listen is None else split_address(self.listen)
 
 
-class SchemaRegistrySettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class SchemaRegistrySettings:
     """A Schema Registry whose wire format values get; off without a URL."""
 
-    url: Annotated[
-        str | None,
-        about(
-            "Schema Registry; values get its wire format", HTTP_URL, default_text="off"
-        ),
-    ] = None
-    username: Annotated[
-        str | None, about("User name for the registry, or an API key")
-    ] = None
-    password: Annotated[Secret | None, about("Password for the registry")] = None
-    ca_file: Annotated[
-        str | None,
-        about(
-            "Certificates (PEM) to trust for https://, instead of the system's",
-            PEM_FILE,
-        ),
-    ] = None
-    subject_naming: Annotated[
-        Literal["topic", "record", "topic-record"],
-        about(
-            "The name of a schema's subject: {topic}-value, {title} or {topic}-{title}",
-            because="Confluent's own default, TopicNameStrategy",
-        ),
-    ] = "topic"
-    register: Annotated[
-        bool,
-        about(
-            "Register schemas that the registry doesn't have, instead of only looking "
-            "them up",
-            because="schemas belong to the registry's operator",
-        ),
-    ] = False
-    timeout_seconds: Annotated[
-        float,
-        about(
-            "Longest time of one request to the registry",
-            because="one small answer; as long as connecting to dryAPI may take",
-            gt=0,
-        ),
-    ] = 10.0
+    url: str | None = setting(
+        "Schema Registry; values get its wire format", HTTP_URL, default_text="off"
+    )
+    username: str | None = setting("User name for the registry, or an API key")
+    password: Secret | None = setting("Password for the registry")
+    ca_file: str | None = setting(
+        "Certificates (PEM) to trust for https://, instead of the system's", PEM_FILE
+    )
+    subject_naming: Literal["topic", "record", "topic-record"] = setting(
+        "The name of a schema's subject: {topic}-value, {title} or {topic}-{title}",
+        default="topic",
+        because="Confluent's own default, TopicNameStrategy",
+    )
+    register: bool = setting(
+        "Register schemas that the registry doesn't have, instead of only looking "
+        "them up",
+        default=False,
+        because="schemas belong to the registry's operator",
+    )
 
 
-class OperationsSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class OperationsSettings:
     """Health and metrics."""
 
-    listen: Annotated[
-        str,
-        about(
-            "Address of /livez, /readyz and /metrics",
-            HOST_PORT,
-            because="visible on this machine only",
-        ),
-    ] = "127.0.0.1:8080"
-    hosts: Annotated[
-        str | None,
-        about(
-            "Public names of the port, with commas between",
-            HOSTS,
-            because="addresses and names of private networks are accepted anyway; "
-            "another name may be another site's that resolves to here",
-        ),
-    ] = None
+    listen: str = setting(
+        "Address of /livez, /readyz and /metrics",
+        HOST_PORT,
+        default="127.0.0.1:8080",
+        because="visible on this machine only",
+    )
+    hosts: str | None = setting(
+        "Public names of the port, with commas between",
+        HOSTS,
+        because="addresses and names of private networks are accepted anyway; "
+        "another name may be another site's that resolves to here",
+    )
 
     @property
     def address(self) -> tuple[str, int]:
@@ -370,110 +285,81 @@ class OperationsSettings(Section, frozen=True):
         return split_address(self.listen)
 
 
-class LogSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class LogSettings:
     """Logs."""
 
-    format: Annotated[
-        Literal["console", "json"] | None,
-        about("Format of log lines", default_text="console on a terminal, else json"),
-    ] = None
-    level: Annotated[
-        Literal["debug", "info", "warning", "error"],
-        about("Minimum log level", because="normal operation logs little"),
-    ] = "info"
+    format: Literal["console", "json"] | None = setting(
+        "Format of log lines", default_text="console on a terminal, else json"
+    )
+    level: Literal["debug", "info", "warning", "error"] = setting(
+        "Minimum log level", default="info", because="normal operation logs little"
+    )
 
 
-class TracingSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class TracingSettings:
     """OpenTelemetry spans, and `traceparent` on records."""
 
-    enabled: Annotated[
-        bool,
-        about(
-            "Make spans and add a traceparent to records; needs the extra tracing."
-            " OTEL_* variables set where spans are sent:"
-            f" see {DOCS_URL}/operate/tracing.md",
-            because="it costs more than everything else that is done with an event",
-        ),
-    ] = False
+    enabled: bool = setting(
+        "Make spans and add a traceparent to records; needs the extra tracing. "
+        "OTEL_* variables set where spans are sent:"
+        f" see {DOCS_URL}/operate/tracing.md",
+        default=False,
+        because="it costs more than everything else that is done with an event",
+    )
 
 
-class BoardSettings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class BoardSettings:
     """The page of `bridge board`, which is a process of its own."""
 
-    listen: Annotated[
-        str,
-        about(
-            "Address of the page",
-            HOST_PORT,
-            because="visible on this machine only",
-            flags=("--listen",),
-        ),
-    ] = "127.0.0.1:8090"
-    hosts: Annotated[
-        str | None,
-        about(
-            "Other names of the page, with commas between",
-            HOSTS,
-            because="an unknown name may be another site's that resolves to here",
-        ),
-    ] = None
-    since_seconds: Annotated[
-        int,
-        about(
-            "How far back reading starts",
-            because="enough to see how the present came about, and read within seconds",
-            ge=0,
-        ),
-    ] = 900
-    show_results: Annotated[
-        bool,
-        about(
-            "Show result URLs, with their signatures",
-            because="a client that has such a URL can fetch the result",
-        ),
-    ] = False
+    listen: str = setting(
+        "Address of the page",
+        HOST_PORT,
+        default="127.0.0.1:8090",
+        because="visible on this machine only",
+        flags=("--listen",),
+    )
+    hosts: str | None = setting(
+        "Other names of the page, with commas between",
+        HOSTS,
+        because="an unknown name may be another site's that resolves to here",
+    )
+    since_seconds: int = setting(
+        "How far back reading starts",
+        default=900,
+        because="enough to see how the present came about, and read within seconds",
+        ge=0,
+    )
+    show_results: bool = setting(
+        "Show result URLs, with their signatures",
+        default=False,
+        because="a client that has such a URL can fetch the result",
+    )
 
 
-class Account(msgspec.Struct, frozen=True):
-    """
-    An account of dryAPI, which has a session of its own.
+@dataclass(frozen=True)
+class Account:
+    """An account of dryAPI, which has a session of its own."""
 
-    Attributes:
-        client_id: Its name; its channel is `private-client.{client_id}`.
-        api_token: Authorizes its channel and status calls.
-        webhook_secret: Signs its webhooks, one or several; None if the bridge accepts
-            no webhooks of it.
-    """
-
-    client_id: str
-    api_token: Secret
-    webhook_secret: Secret | None = None
-
-
-class AccountSettings(Section, frozen=True):
-    """One of several accounts, instead of the one client_id and its api_token."""
-
-    client_id: Annotated[
-        str,
-        about(
-            "The account's dryAPI client id, unique in the list",
-            CLIENT_ID,
-            required=True,
-        ),
-    ]
-    api_token: Annotated[
-        Secret, about("The account's dryAPI API token", API_TOKEN, required=True)
-    ]
-    webhook_secret: Annotated[
-        Secret | None,
-        about(
-            "The account's webhook secret; several of them during a rotation",
-            WEBHOOK_SECRETS,
-        ),
-    ] = None
+    client_id: str = setting(
+        "The account's dryAPI client id, unique in the list",
+        CLIENT_ID,
+        default=MISSING,
+        required=True,
+    )
+    api_token: Secret = setting(
+        "The account's dryAPI API token", API_TOKEN, default=MISSING, required=True
+    )
+    webhook_secret: Secret | None = setting(
+        "The account's webhook secret; several of them during a rotation",
+        WEBHOOK_SECRETS,
+    )
 
 
-class Settings(Section, frozen=True):
+@dataclass(frozen=True, kw_only=True)
+class Settings:
     """
     All settings of the bridge.
 
@@ -481,95 +367,73 @@ class Settings(Section, frozen=True):
     `load` had a scope without accounts: `all_accounts` has them either way.
     """
 
-    topic: Annotated[
-        str, about("Kafka topic for job events", TOPIC, flags=("--topic", "-t"))
-    ] = "jobs"
-    client_id: Annotated[
-        str | None,
-        about(
-            "Your dryAPI client id, from its dashboard",
-            CLIENT_ID,
-            flags=("--client-id",),
-            required=True,
-        ),
-    ] = None
-    api_token: Annotated[
-        Secret | None, about("Your dryAPI API token", API_TOKEN, required=True)
-    ] = None
-    api_url: Annotated[
-        str,
-        about(
-            "dryAPI's base URL, for authorization and status",
-            HTTP_URL,
-            because="dryAPI's documentation",
-            flags=("--api-url",),
-        ),
-    ] = "https://api.dryapi.dev"
-    delivery: Annotated[
-        Literal["idempotent", "transactional"],
-        about(
-            f"What writes to Kafka guarantee: see {DOCS_URL}/evaluate/guarantees.md",
-            because="a partition without a leader delays only itself in this mode, and "
-            "consumers never wait for a bridge that died",
-        ),
-    ] = "idempotent"
-    previews: Annotated[
-        Literal["inline", "drop", "topic"],
-        about(
-            "Where previews go: with their event, nowhere, or to a topic of their own; "
-            f"see {DOCS_URL}/consume/previews.md",
-            because="the event's own bytes pass through untouched",
-        ),
-    ] = "inline"
-    after_terminal: Annotated[
-        Literal["dead-letter", "publish"],
-        about(
-            "What becomes of an event that arrives after its job's terminal one",
-            because="the last record of a key is final: a compacted topic holds how "
-            "each job ended",
-        ),
-    ] = "dead-letter"
-    allow_cleartext_credentials: Annotated[
-        bool,
-        about(
-            "Send passwords and tokens to other machines without TLS",
-            because="every machine on the path could read them",
-        ),
-    ] = False
-    topics: TopicSettings = msgspec.field(default_factory=TopicSettings)
-    limits: LimitSettings = msgspec.field(default_factory=LimitSettings)
-    pusher: PusherSettings = msgspec.field(default_factory=PusherSettings)
-    kafka: KafkaSettings = msgspec.field(default_factory=KafkaSettings)
-    schema_registry: SchemaRegistrySettings = msgspec.field(
-        default_factory=SchemaRegistrySettings
+    topic: str = setting(
+        "Kafka topic for job events", TOPIC, default="jobs", flags=("--topic", "-t")
     )
-    outbox: OutboxSettings = msgspec.field(default_factory=OutboxSettings)
-    reconciliation: ReconciliationSettings = msgspec.field(
-        default_factory=ReconciliationSettings
+    client_id: str | None = setting(
+        "Your dryAPI client id, from its dashboard",
+        CLIENT_ID,
+        flags=("--client-id",),
+        required=True,
     )
-    webhook: WebhookSettings = msgspec.field(default_factory=WebhookSettings)
-    operations: OperationsSettings = msgspec.field(default_factory=OperationsSettings)
-    log: LogSettings = msgspec.field(default_factory=LogSettings)
-    tracing: TracingSettings = msgspec.field(default_factory=TracingSettings)
-    board: BoardSettings = msgspec.field(default_factory=BoardSettings)
-    accounts: tuple[AccountSettings, ...] = ()
-    shutdown_timeout_seconds: Annotated[
-        float,
-        about(
-            "How long a stop waits for the outbox to reach Kafka",
-            because="two thirds of the 30 s that Kubernetes grants a pod",
-            ge=0,
-        ),
-    ] = 20.0
+    api_token: Secret | None = setting(
+        "Your dryAPI API token", API_TOKEN, required=True
+    )
+    api_url: str = setting(
+        "dryAPI's base URL, for authorization and status",
+        HTTP_URL,
+        default="https://api.dryapi.dev",
+        because="dryAPI's documentation",
+        flags=("--api-url",),
+    )
+    delivery: Literal["idempotent", "transactional"] = setting(
+        f"What writes to Kafka guarantee: see {DOCS_URL}/evaluate/guarantees.md",
+        default="idempotent",
+        because="a partition without a leader delays only itself in this mode, and "
+        "consumers never wait for a bridge that died",
+    )
+    previews: Literal["inline", "drop", "topic"] = setting(
+        "Where previews go: with their event, nowhere, or to a topic of their own; "
+        f"see {DOCS_URL}/consume/previews.md",
+        default="inline",
+        because="the event's own bytes pass through untouched",
+    )
+    after_terminal: Literal["dead-letter", "publish"] = setting(
+        "What becomes of an event that arrives after its job's terminal one",
+        default="dead-letter",
+        because="the last record of a key is final: a compacted topic holds how "
+        "each job ended",
+    )
+    allow_cleartext_credentials: bool = setting(
+        "Send passwords and tokens to other machines without TLS",
+        default=False,
+        because="every machine on the path could read them",
+    )
+    topics: TopicSettings = TopicSettings()
+    limits: LimitSettings = LimitSettings()
+    pusher: PusherSettings = PusherSettings()
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
+    schema_registry: SchemaRegistrySettings = SchemaRegistrySettings()
+    outbox: OutboxSettings = field(default_factory=OutboxSettings)
+    reconciliation: ReconciliationSettings = ReconciliationSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    operations: OperationsSettings = OperationsSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    board: BoardSettings = BoardSettings()
+    accounts: tuple[Account, ...] = ()
+    shutdown_timeout_seconds: float = setting(
+        "How long a stop waits for the outbox to reach Kafka",
+        default=20.0,
+        because="two thirds of the 30 s that Kubernetes grants a pod",
+        ge=0,
+    )
 
     @property
     def all_accounts(self) -> tuple[Account, ...]:
         """The accounts to run, listed or single; one at least in a service's scope."""
         if self.accounts:
-            return tuple(
-                Account(one.client_id, one.api_token, one.webhook_secret)
-                for one in self.accounts
-            )
+            return self.accounts
         if self.client_id is None or self.api_token is None:
             return ()
         return (Account(self.client_id, self.api_token, self.webhook.secret),)

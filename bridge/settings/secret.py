@@ -1,27 +1,77 @@
-"""A value that appears in no log, `repr`, error or pickle: see `Secret`."""
+"""
+Secrets, and the files with secrets and certificates, replaced while the bridge runs.
+
+A `Secret` appears in no log, `repr`, error or pickle. Files are read on the event loop,
+so that opening one must not block: a FIFO blocks for as long as nobody writes.
+"""
 
 from __future__ import annotations
 
+import errno
 import hmac
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 from bridge.errors import ConfigError
-from bridge.settings.files import (
-    Signature,
-    open_regular,
-    signature,
-    signature_of,
-)
 
 
-__all__ = ["Secret"]
+__all__ = ["Secret", "Signature", "require_regular", "signature"]
 
 # Kubernetes caps a whole Secret at 1 MiB, and tokens and passwords have some
 # hundred bytes; the cap keeps a device or a wrong file from filling the memory.
 _LARGEST_FILE_BYTES = 65_536
+
+# Device, inode, time and size.
+Signature = tuple[int, int, int, int]
+
+
+def signature(path: str | Path) -> Signature | None:
+    """
+    Return a file's signature, which differs once the file is replaced.
+
+    It follows links: Kubernetes replaces only a link to a mounted Secret. It takes some
+    microseconds and doesn't block.
+
+    Returns:
+        The signature, or None if there is no such file.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116 - Path adds nothing here
+    except OSError:
+        return None
+    return _signature_of(status)
+
+
+def _signature_of(status: os.stat_result) -> Signature:
+    """Return the signature of a file that is open."""
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+def _open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading, without blocking."""
+    # Without O_NONBLOCK, opening a FIFO waits for its writer.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    descriptor = os.open(path, flags)
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    raise OSError(errno.EINVAL, "it is not a regular file")
+
+
+def require_regular(path: str | Path) -> None:
+    """
+    Check a file that a library opens by its path, with an open that may block.
+
+    Raises:
+        OSError: It can't be opened, or is a FIFO, a device, a socket or a directory.
+    """
+    _open_regular(path).close()
 
 
 class Secret:
@@ -137,8 +187,8 @@ class Secret:
 
 def _read(file: Path) -> tuple[str, Signature]:
     try:
-        with open_regular(file) as opened:
-            found = signature_of(os.fstat(opened.fileno()))
+        with _open_regular(file) as opened:
+            found = _signature_of(os.fstat(opened.fileno()))
             content = opened.read(_LARGEST_FILE_BYTES + 1)
     except OSError as error:
         # The original names the path, which may be a token put there by mistake.

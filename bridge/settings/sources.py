@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -21,22 +21,12 @@ from bridge.settings.catalog import (
     Setting,
     account_settings,
     all_settings,
-    by_path,
     nearest,
     sections,
 )
 
 
-__all__ = [
-    "DEFAULT",
-    "Layer",
-    "RawValue",
-    "Source",
-    "SourceKind",
-    "read_environment",
-    "read_file",
-    "read_flags",
-]
+__all__ = ["DEFAULT", "RawValue", "Source", "SourceKind", "Sources"]
 
 # What Kubernetes puts into every pod of a namespace with a Service called "bridge",
 # and with those of its webhooks and its board, as the chart calls them:
@@ -109,7 +99,7 @@ class RawValue(msgspec.Struct, frozen=True):
     @property
     def in_file(self) -> bool:
         """Whether `value` is the path of a file that holds a secret."""
-        return self.key in {*self.setting.variables[1:], *self.setting.keys[1:]}
+        return self.setting.is_secret and self.key.lower().endswith("_file")
 
     @property
     def is_blank(self) -> bool:
@@ -117,27 +107,34 @@ class RawValue(msgspec.Struct, frozen=True):
         return self.value == "" and self.source.is_text
 
 
-class Layer(msgspec.Struct):
+class Sources:
     """
-    What one source says.
+    What all sources say, flags before the environment before the file.
 
     Attributes:
-        values: Its values by path.
-        problems: An error for each wrong name, and each setting that it has twice, by
-            the setting's path or the name.
+        values: The strongest source's value of each path.
+        problems: An error for each wrong name, and each setting that a source has
+            twice, by the setting's path or the name.
         warnings: A line for each unknown variable.
-        accounts: How many accounts it lists; None if it lists none.
+        accounts: How many accounts the file lists; None if it lists none.
     """
 
-    values: dict[str, RawValue] = {}
-    problems: dict[str, str] = {}
-    warnings: list[str] = []
-    accounts: int | None = None
+    def __init__(
+        self, flags: Mapping[str, str], environ: Mapping[str, str], file: Path | None
+    ) -> None:
+        self.values: dict[str, RawValue] = {}
+        self.problems: dict[str, str] = {}
+        self.warnings: list[str] = []
+        self.accounts: int | None = None
+        if file is not None:
+            self._read_file(file)
+        self._read_environment(environ)
+        self._read_flags(flags)
 
-    def add(self, setting: Setting, value: Any, source: Source, key: str) -> None:
+    def _add(self, setting: Setting, value: Any, source: Source, key: str) -> None:
         """Add a value; a secret's text and its file exclude each other."""
         before = self.values.get(setting.path)
-        if before is None:
+        if before is None or before.source.kind is not source.kind:
             self.values[setting.path] = RawValue(setting, value, source, key)
             return
         text, file = sorted((before.key, key), key=len)
@@ -146,66 +143,104 @@ class Layer(msgspec.Struct):
             " keep one of them"
         )
 
+    def _read_flags(self, flags: Mapping[str, str]) -> None:
+        known = {setting.path: setting for setting in all_settings() if setting.flags}
+        for path, value in flags.items():
+            if (setting := known.get(path)) is not None:
+                source = Source(SourceKind.FLAG, setting.flags[0])
+                self._add(setting, value, source, path)
+            else:
+                hint = _suggestion(path, known)
+                self.problems[path] = f"there is no flag for {path}: {hint}"
 
-def read_flags(flags: Mapping[str, str]) -> Layer:
-    """
-    Read flags.
+    def _read_environment(self, environ: Mapping[str, str]) -> None:
+        """Read the variables that begin with `BRIDGE_`; unknown ones are warnings."""
+        known = {name: one for one in all_settings() for name in one.variables}
+        for name in sorted(environ):
+            if (setting := known.get(name)) is not None:
+                source = Source(SourceKind.ENVIRONMENT, name)
+                self._add(setting, environ[name], source, name)
+            elif (
+                name.startswith(ENVIRONMENT_PREFIX)
+                and not name.startswith(_TEST_PREFIX)
+                and not _SERVICE_LINK.fullmatch(name)
+            ):
+                self.warnings.append(
+                    f"the environment variable {name} isn't a setting and is ignored: "
+                    f"{_suggestion(name, known)}"
+                )
 
-    Args:
-        flags: Texts by path (`kafka.bootstrap_servers`).
-    """
-    layer = Layer()
-    known = {setting.path: setting for setting in all_settings() if setting.flags}
-    for path, value in flags.items():
-        if (setting := known.get(path)) is not None:
-            source = Source(SourceKind.FLAG, setting.flags[0])
-            layer.add(setting, value, source, path)
+    def _read_file(self, file: Path) -> None:
+        """Read a TOML file; a name that isn't a setting is a problem."""
+        # Imported when needed: most starts in a container have no file.
+        import tomllib  # noqa: PLC0415
+
+        try:
+            content = tomllib.loads(file.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            reason = "isn't UTF-8 text"
+        except tomllib.TOMLDecodeError as error:
+            reason = f"isn't TOML: {_place(error)}"
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it has no valid name"
+            reason = f"can't be read: {reason}"
         else:
-            hint = _suggestion(path, known)
-            layer.problems[path] = f"there is no flag for {path}: {hint}"
-    return layer
+            self._read_table(content, Source(SourceKind.FILE, os.fspath(file)))
+            return
+        self.problems["--config"] = f"the file {file} (--config) {reason}"
 
+    def _read_table(self, table: Mapping[str, Any], source: Source) -> None:
+        known = {key: setting for setting in all_settings() for key in setting.keys}
+        for path, value in _leaves(table, ""):
+            where = f"{path} in {source.place}"
+            if (setting := known.get(path)) is not None:
+                self._add(setting, value, source, path)
+            elif path == "accounts":
+                self._read_accounts(value, source)
+            elif path in sections():
+                self.problems[path] = (
+                    f"{where} must be a table: write [{path}] and its settings below it"
+                )
+            else:
+                hint = _suggestion(path, [*known, *sections(), "accounts"])
+                self.problems[path] = f"{where} isn't a setting: {hint}"
 
-def read_environment(environ: Mapping[str, str]) -> Layer:
-    """Read the variables that begin with `BRIDGE_`; unknown ones are warnings."""
-    layer = Layer()
-    known = {name: setting for setting in all_settings() for name in setting.variables}
-    for name in sorted(environ):
-        if (setting := known.get(name)) is not None:
-            source = Source(SourceKind.ENVIRONMENT, name)
-            layer.add(setting, environ[name], source, name)
-        elif (
-            name.startswith(ENVIRONMENT_PREFIX)
-            and not name.startswith(_TEST_PREFIX)
-            and not _SERVICE_LINK.fullmatch(name)
-        ):
-            layer.warnings.append(
-                f"the environment variable {name} isn't a setting and is ignored: "
-                f"{_suggestion(name, known)}"
+    def _read_accounts(self, tables: Any, source: Source) -> None:
+        """Read `[[accounts]]`: each account's settings are settings of their own."""
+        place = f"accounts in {source.place}"
+        if not isinstance(tables, list):
+            self.problems["accounts"] = (
+                f"{place} must be a list of tables: write [[accounts]] and an account's"
+                " settings below it"
             )
-    return layer
-
-
-def read_file(file: Path) -> Layer:
-    """Read a TOML file; a name that isn't a setting is a problem."""
-    # Imported when needed: most starts in a container have no file.
-    import tomllib  # noqa: PLC0415
-
-    layer = Layer()
-    try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except UnicodeDecodeError:
-        reason = "isn't UTF-8 text"
-    except tomllib.TOMLDecodeError as error:
-        reason = f"isn't TOML: {_place(error)}"
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it has no valid name"
-        reason = f"can't be read: {reason}"
-    else:
-        _read_table(layer, content, Source(SourceKind.FILE, os.fspath(file)))
-        return layer
-    layer.problems["--config"] = f"the file {file} (--config) {reason}"
-    return layer
+            tables = []
+        elif not tables:
+            self.problems["accounts"] = (
+                f"{place} is an empty list: add an account or remove the list"
+            )
+        self.accounts = len(tables)
+        for position, table in enumerate(tables, 1):
+            prefix = f"accounts[{position}]"
+            if not isinstance(table, dict):
+                self.problems[prefix] = (
+                    f"{prefix} in {source.place} must be a table with client_id and "
+                    "api_token_file"
+                )
+                continue
+            known = {key: one for one in account_settings(position) for key in one.keys}
+            for name, value in table.items():
+                path = f"{prefix}.{name}"
+                if (setting := known.get(path)) is not None:
+                    self._add(setting, value, source, path)
+                    continue
+                names = [key.rpartition(".")[2] for key in known]
+                hint = f"an account has {', '.join(names)}"
+                if (close := nearest(name, names)) is not None:
+                    hint = f"did you mean {prefix}.{close}?"
+                self.problems[path] = (
+                    f"{path} (number {position} of [[accounts]]) in {source.place} "
+                    f"isn't a setting: {hint}"
+                )
 
 
 def _place(error: ValueError) -> str:
@@ -214,77 +249,17 @@ def _place(error: ValueError) -> str:
     return f"see {place[1]}" if place else "its tables or keys contradict each other"
 
 
-def _read_table(layer: Layer, table: Mapping[str, Any], source: Source) -> None:
-    known = {key: setting for setting in all_settings() for key in setting.keys}
-    for path, value in _leaves(table, ""):
-        if (setting := known.get(path)) is not None:
-            layer.add(setting, value, source, path)
-        elif path == "accounts":
-            _read_accounts(layer, value, source)
-        elif path in sections():
-            layer.problems[path] = (
-                f"{path} in {source.place} must be a table: write [{path}] and its "
-                "settings below it"
-            )
-        else:
-            hint = _suggestion(path, [*known, *sections(), "accounts"])
-            layer.problems[path] = f"{path} in {source.place} isn't a setting: {hint}"
-
-
 def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
     """Walk through tables that are sections; another table is one value."""
     for name, value in table.items():
         path = prefix + name
-        if isinstance(value, dict) and path in sections() and path not in by_path():
+        if isinstance(value, dict) and path in sections():
             yield from _leaves(value, f"{path}.")
         else:
             yield path, value
 
 
-def _read_accounts(layer: Layer, tables: Any, source: Source) -> None:
-    """Read `[[accounts]]`: each account's settings are settings of their own."""
-    place = f"accounts in {source.place}"
-    if not isinstance(tables, list):
-        layer.problems["accounts"] = (
-            f"{place} must be a list of tables: write [[accounts]] and an account's "
-            "settings below it"
-        )
-        tables = []
-    elif not tables:
-        layer.problems["accounts"] = (
-            f"{place} is an empty list: add an account or remove the list"
-        )
-    layer.accounts = len(tables)
-    for position, table in enumerate(tables, 1):
-        prefix = f"accounts[{position}]"
-        if not isinstance(table, dict):
-            layer.problems[prefix] = (
-                f"{prefix} in {source.place} must be a table with client_id and "
-                "api_token_file"
-            )
-            continue
-        known = {
-            key: setting
-            for setting in account_settings(position)
-            for key in setting.keys
-        }
-        for name, value in table.items():
-            path = f"{prefix}.{name}"
-            if (setting := known.get(path)) is not None:
-                layer.add(setting, value, source, path)
-                continue
-            names = [key.rpartition(".")[2] for key in known]
-            close = nearest(name, names)
-            hint = f"an account has {', '.join(names)}"
-            if close is not None:
-                hint = f"did you mean {prefix}.{close}?"
-            layer.problems[path] = (
-                f"{path} (number {position} of [[accounts]]) in {source.place} isn't a "
-                f"setting: {hint}"
-            )
-
-
-def _suggestion(name: str, known: Mapping[str, Any] | Sequence[str]) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     close = nearest(name, known)
     if close is None:
         return "`bridge config show` lists all settings"

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import signal
 import socket
+import socketserver
+import struct
 import subprocess
+import threading
+import unicodedata
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,6 +22,9 @@ from tests.consumer.gaps.ledger import value
 
 # A port on which nobody listens: tcpmux.
 _NOBODY = "127.0.0.1:1"
+
+# A terminal's command, a mark of the writing direction, a line end, a hidden letter.
+_HOSTILE = "\x9b2J\u202e\u2028\U000e0001"
 
 
 @pytest.mark.parametrize(
@@ -125,6 +133,89 @@ def test_nothing_of_a_record_commands_the_terminal(
     # The bar of how far it has come moves the cursor; nothing clears or names.
     for hostile_bytes in (b"\x1b[2J", b"\x1b]0;owned", b"\x07", b"\xe2\x80\xae"):
         assert hostile_bytes not in picture
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["tail", "--from-beginning", "--max-messages=1"],
+        ["dlq", "list", "--output=json"],
+        ["dlq", "list", f"--reason={_HOSTILE}", "--output=json"],
+        ["gaps", "--output=json"],
+        ["verify", "--output=json"],
+    ],
+)
+def test_no_json_commands_the_terminal(topic: Topic, args: list[str]) -> None:
+    """What JSON needn't escape and a terminal obeys is escaped, too."""
+    hostile = _HOSTILE.encode()
+    write(topic, [sent(hostile, _HOSTILE, key=_HOSTILE, message=_HOSTILE)])
+    write(topic, [Sent(hostile, hostile, {})], name=topic.name)
+    gap = value(client_id=_HOSTILE, cause=_HOSTILE)
+    write(topic, [Sent(gap, b"client-42", {})], name=topic.gaps)
+    result = run(reading(topic, *args))
+    assert "{" in result.stdout
+    for char in result.stdout.replace("\n", ""):
+        assert unicodedata.category(char) not in {"Cc", "Cf", "Zl", "Zp"}
+
+
+class _EchoingBroker(socketserver.BaseRequestHandler):
+    """Refuses SASL PLAIN, and repeats what it was sent with a command for terminals."""
+
+    def handle(self) -> None:
+        """Answer ApiVersions, SaslHandshake and SaslAuthenticate."""
+        with self.request.makefile("rb") as received:
+            while size := received.read(4):
+                body = received.read(int.from_bytes(size))
+                key, _, correlation, client = struct.unpack_from(">hhih", body)
+                rest = body[10 + max(client, 0) :]
+                if key == 18:
+                    known = ((3, 0, 1), (17, 0, 1), (18, 0, 0), (36, 0, 0))
+                    parts = (struct.pack(">hhh", *one) for one in known)
+                    answer = struct.pack(">hi", 0, len(known)) + b"".join(parts)
+                elif key == 17:
+                    answer = struct.pack(">hih5s", 0, 1, 5, b"PLAIN")
+                else:
+                    words = b"refused:" + rest[4:].replace(b"\0", b":")
+                    words += "\nbridge: forged \x1b[2J\x9b\u202e".encode()
+                    answer = struct.pack(">hh", 58, len(words)) + words + bytes(4)
+                size = struct.pack(">ii", 4 + len(answer), correlation)
+                self.request.sendall(size + answer)
+
+
+@pytest.fixture
+def echoing_broker() -> Iterator[str]:
+    """A broker that repeats credentials; gives its address."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _EchoingBroker) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host, port = server.server_address[:2]
+        yield f"{host!s}:{port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [["tail"], ["gaps"], ["dlq", "list"], ["verify"], ["check"], ["board"]],
+)
+def test_a_password_that_a_broker_repeats_is_not_shown(
+    echoing_broker: str, monkeypatch: pytest.MonkeyPatch, args: list[str]
+) -> None:
+    """Neither it nor what the broker would have the terminal do."""
+    for name, text in {
+        "SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "SASL_MECHANISM": "PLAIN",
+        "SASL_USERNAME": "user-1",
+        "SASL_PASSWORD": "canary-7d1f",
+        "BOOTSTRAP_SERVERS": echoing_broker,
+    }.items():
+        monkeypatch.setenv(f"BRIDGE_KAFKA_{name}", text)
+    monkeypatch.setenv("BRIDGE_BOARD_LISTEN", "127.0.0.1:0")
+    result = run(bridge(*args))
+    written = result.stdout + result.stderr
+    assert "canary" not in written
+    assert "refused:" in written
+    assert not {"\x1b", "\x9b", "\u202e"} & set(written)
+    assert "\nbridge: forged" not in written
 
 
 @pytest.mark.parametrize(

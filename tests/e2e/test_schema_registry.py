@@ -54,7 +54,6 @@ async def test_events_wait_for_the_registry_and_go_out_in_its_format(
         dryapi,
         schema_registry_url=registry.url,
         schema_registry_register="true",
-        schema_registry_timeout_seconds=0.5,
         schema_registry_username="bridge",
         # One that must turn up nowhere.
         schema_registry_password=scene.more_accounts(1)[0].token,

@@ -21,6 +21,7 @@ from trio.testing import MockClock
 
 from bridge.gaps.gap import Gap
 from bridge.gaps.limiter import Limiter, Purpose, read_limits
+from bridge.gaps.reconciler import GIVE_UP_SECONDS
 from bridge.gaps.status import Answer, Outcome
 from bridge.sandbox.api import RateLimiter
 from bridge.settings import ReconciliationSettings
@@ -40,7 +41,7 @@ from tests.gaps.world import (
 LISTEN = 5.0
 LOOK = 60.0
 STALE = ReconciliationSettings().stale_after_seconds
-GIVE_UP = ReconciliationSettings().give_up_seconds
+GIVE_UP = GIVE_UP_SECONDS
 
 
 @asynccontextmanager

@@ -20,7 +20,12 @@ from bridge.events.record import Envelope, Origin, Record
 from bridge.gaps.gap import Gap, GapCause
 from bridge.gaps.ledger import Ledger
 from bridge.gaps.limiter import Limits, Purpose
-from bridge.gaps.reconciler import Account, Reconciler, ReconciliationStatistics
+from bridge.gaps.reconciler import (
+    GIVE_UP_SECONDS,
+    Account,
+    Reconciler,
+    ReconciliationStatistics,
+)
 from bridge.gaps.status import Answer, Outcome, event_of
 from bridge.outbox.values import Healing, JobInFlight, LeftGap, Memory
 from bridge.settings import ReconciliationSettings
@@ -240,6 +245,7 @@ class World:
 
     client_ids: Sequence[str] = ("42",)
     settings: ReconciliationSettings = field(default_factory=ReconciliationSettings)
+    give_up_seconds: float = GIVE_UP_SECONDS
     outbox: Outbox = field(default_factory=Outbox)
     dryapi: Dryapi = field(default_factory=Dryapi)
     pace: Pace = field(default_factory=Pace)
@@ -283,6 +289,7 @@ class World:
             ask=self.dryapi.ask if is_asked else None,
             max_event_bytes=MAX_EVENT_BYTES,
             keep_jobs_seconds=KEEP_JOBS_SECONDS,
+            give_up_seconds=self.give_up_seconds,
             now_us=now_us,
         )
         self.ledger.on_closed = self.reconciler.gap_closed

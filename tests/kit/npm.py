@@ -7,8 +7,7 @@ holds `node_modules`, or the script in it.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.kit.cache import Progress, cached, to_stderr
@@ -21,13 +20,17 @@ KAFKAJS_VERSION = "2.2.4"
 
 _NODE_MODULES = Path("node_modules")
 
+# Nothing that is installed runs, and what packages need is as old as they are: a
+# version that was published later isn't taken.
+_LOCKED = ("--ignore-scripts", "--before", "2026-12-01")
+
 
 def fetch_soketi(progress: Progress = to_stderr) -> Path:
     """Fetch soketi."""
     # soketi's own uWebSockets.js is a git address; this build is near it and runs on
     # glibc 2.27 and later.
     build = "npm:@trufflesuite/uws-js-unofficial@20.30.0-unofficial.0"
-    return _fetch(
+    return install(
         "soketi",
         {"@soketi/soketi": SOKETI_VERSION},
         "@soketi/soketi/bin/server.js",
@@ -39,48 +42,44 @@ def fetch_soketi(progress: Progress = to_stderr) -> Path:
 def fetch_seed_clients(progress: Progress = to_stderr) -> Path:
     """Fetch the JavaScript clients that dryAPI's documentation installs."""
     packages = {"laravel-echo": "2.4.0", "pusher-js": PUSHER_JS_VERSION}
-    return _fetch("seed-clients", packages, "laravel-echo/package.json", progress)
+    return install("seed-clients", packages, "laravel-echo/package.json", progress)
 
 
 def fetch_node_peers(progress: Progress = to_stderr) -> Path:
     """Fetch pusher-js and KafkaJS, which the bridge is measured beside."""
     packages = {"kafkajs": KAFKAJS_VERSION, "pusher-js": PUSHER_JS_VERSION}
-    return _fetch("node-peers", packages, "kafkajs/package.json", progress)
+    return install("node-peers", packages, "kafkajs/package.json", progress)
 
 
 def fetch_asyncapi_parser(progress: Progress = to_stderr) -> Path:
     """Fetch AsyncAPI's official parser."""
-    return _fetch(
+    return install(
         "asyncapi",
         {"@asyncapi/parser": "3.6.6"},
         "@asyncapi/parser/package.json",
         progress,
-        # One of its packages reports each installation when its script may run.
-        options=("--ignore-scripts",),
     )
 
 
 def fetch_axe(progress: Progress = to_stderr) -> Path:
     """Fetch axe-core, which judges the board's page; gives the browser's script."""
     entry = "axe-core/axe.min.js"
-    folder = _fetch("axe", {"axe-core": "4.14.1"}, entry, progress)
+    folder = install("axe", {"axe-core": "4.14.1"}, entry, progress)
     return folder / _NODE_MODULES / entry
 
 
 def fetch_typescript(progress: Progress = to_stderr) -> Path:
     """Fetch TypeScript, which checks types in comments; gives the script for Node."""
     entry = "typescript/bin/tsc"
-    folder = _fetch("typescript", {"typescript": "5.9.3"}, entry, progress)
+    folder = install("typescript", {"typescript": "5.9.3"}, entry, progress)
     return folder / _NODE_MODULES / entry
 
 
-def _fetch(
+def install(
     name: str,
     dependencies: Mapping[str, str],
     entry: str,
     progress: Progress,
-    *,
-    options: Sequence[str] = (),
     **members: Mapping[str, str],
 ) -> Path:
     """Install packages unless the cache has them; `entry` must then be there."""
@@ -93,15 +92,9 @@ def _fetch(
         (target / "package.json").write_text(package)
         program = node()
         npm = program.parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
-        quiet = ("--no-package-lock", "--no-audit", "--no-fund", *options)
-        # Scripts of the packages look for `node` on the path.
-        path = f"{program.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
-        run_program(
-            "npm",
-            [program, npm, "install", *quiet, "--cache", folder / "npm"],
-            target,
-            env={**os.environ, "PATH": path},
-        )
+        options = ("--no-package-lock", "--no-audit", "--no-fund", *_LOCKED)
+        cached_in = ("--cache", folder / "npm")
+        run_program("npm", [program, npm, "install", *cached_in, *options], target)
         if not (target / _NODE_MODULES / entry).is_file():
             raise ValueError(f"npm installed no {entry}")
         return target

@@ -313,18 +313,14 @@ class Stage:
             self._coverage = Coverage(*told, wall_clock)
         self._more = more
 
-    def session(self, settings: Mapping[str, Any]) -> Session:
-        """Make the session."""
+    def session(self, settings: Mapping[str, Any], **options: Any) -> Session:
+        """Make the session; the options are those of its WebSockets."""
         all_settings = PusherSettings(**{"url": URL, "app_key": APP_KEY, **settings})
         channel = Channel(
             CLIENT_ID,
             all_settings,
             self.authorizer.authorize,
-            partial(
-                open_websocket,
-                max_message_bytes=all_settings.max_message_bytes,
-                open_tcp=self.server.open_stream,
-            ),
+            partial(open_websocket, open_tcp=self.server.open_stream, **options),
             self._deliver,
             self._coverage,
             **self._more,

@@ -24,7 +24,6 @@ from trio.testing import MockClock
 
 from bridge.gaps.limiter import Purpose
 from bridge.gaps.status import Answer
-from bridge.settings import ReconciliationSettings
 from tests.gaps.world import (
     FAILED,
     LIMITED,
@@ -75,8 +74,7 @@ class Life:
 
     def __init__(self, fates: list[Fate], every_seconds: float) -> None:
         # What is given up would be unknown, whatever its fate.
-        settings = ReconciliationSettings(give_up_seconds=1e9)
-        self.world = World(WHO, settings)
+        self.world = World(WHO, give_up_seconds=1e9)
         self.world.pace.every_seconds = every_seconds
         self.fates = {f"job-{number}": fate for number, fate in enumerate(fates)}
         self.world.dryapi.answers = {

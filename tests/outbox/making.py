@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +108,11 @@ def number_of(row: StoredRecord | Record) -> int:
 def make_outbox(directory: OutboxDirectory, **options: Any) -> Outbox:
     """Open an outbox with options of its own, of settings and of retention."""
     kept, limits = (
-        {
-            name: options.pop(name)
-            for name in set(kind.__struct_fields__) & options.keys()
-        }
-        for kind in (Retention, OutboxSettings)
+        {name: options.pop(name) for name in names & options.keys()}
+        for names in (
+            set(Retention.__struct_fields__),
+            {field.name for field in fields(OutboxSettings)},
+        )
     )
     on_loss = options.pop("on_loss", None)
     settings = OutboxSettings(dir=directory.path, **limits)

@@ -116,6 +116,7 @@ class Account:
         authorizer: Signer | None = None,
         deliver: Deliver | None = None,
         pause: Backpressure = trio.lowlevel.checkpoint_if_cancelled,
+        max_message_bytes: int | None = None,
         **settings: Any,
     ) -> None:
         client_id = client_id or uuid.uuid4().hex
@@ -125,6 +126,9 @@ class Account:
         self.wires: list[Wire] = []
         self.connection: WebSocket | None = None
         self.ear = Ear()
+        self._limits: dict[str, Any] = {}
+        if max_message_bytes is not None:
+            self._limits["max_message_bytes"] = max_message_bytes
         self._settings = PusherSettings(
             **{"url": soketi.url, "app_key": soketi.app.key, **settings}
         )
@@ -171,8 +175,8 @@ class Account:
             url,
             receive,
             backpressure,
-            max_message_bytes=self._settings.max_message_bytes,
             open_tcp=self._open_stream,
+            **self._limits,
         ) as connection:
             self.connection = connection
             yield connection

@@ -54,7 +54,7 @@ async def _survive(scripts: Sequence[Script]) -> None:
         server = ScriptedServer([*scripts, spoken(work)], servers)
         # So that silence is probed.
         stage = Stage(server, listener=Ear(), has_jobs=lambda: True)
-        session = stage.session({"max_message_bytes": _MOST_BYTES})
+        session = stage.session({}, max_message_bytes=_MOST_BYTES)
         deliveries = stage.deliveries
         refused = False
         try:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import trio
 
 from bridge.consumer.replay import Choice, Replayed, replay
@@ -31,7 +30,7 @@ class Scene:
 
     def settings(self, **more: Any) -> Settings:
         """Give the settings of a bridge for the topic."""
-        return msgspec.structs.replace(
+        return replace(
             Settings(
                 topic=self.topic.name,
                 topics=TopicSettings(),

@@ -93,10 +93,12 @@ class ScriptedRegistry:
             self._server.server_close()
 
 
-def made(url: str, topic: str = "jobs", **changes: object) -> SchemaRegistry:
+def made(
+    url: str, topic: str = "jobs", timeout_seconds: float = 10.0, **changes: object
+) -> SchemaRegistry:
     """Make a client for the records of jobs on one topic."""
     own = SchemaRegistrySettings(url=url, **changes)  # type: ignore[arg-type]
-    return SchemaRegistry(Settings(topic=topic, schema_registry=own))
+    return SchemaRegistry(Settings(topic=topic, schema_registry=own), timeout_seconds)
 
 
 def prefix_of(registry: SchemaRegistry, topic: str = "jobs") -> bytes:

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from bridge.settings import Kind, Settings, all_settings
+from bridge.settings import Kind, all_settings
 from bridge.settings.catalog import sections
 
 
@@ -63,14 +63,3 @@ def test_names_are_unambiguous() -> None:
     names = [name for setting in all_settings() for name in setting.variables]
     assert len(names) == len(set(names))
     assert len(sections()) == 12
-
-
-def test_defaults_are_those_of_the_structs() -> None:
-    """The list and the values can't drift apart."""
-    for path, setting in ALL.items():
-        value: object = Settings()
-        for part in path.split("."):
-            value = getattr(value, part)
-        if path != "outbox.dir":
-            assert value == setting.default
-    assert ALL["outbox.dir"].default is None
