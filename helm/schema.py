@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from bridge.settings import Kind, Setting, account_settings, all_settings
+from bridge.settings import Setting, account_settings, all_settings
 
 
 __all__ = ["build"]
@@ -20,11 +20,11 @@ Schema = dict[str, Any]
 # The chart mounts the volume there.
 _FIXED: Final = {"outbox.dir"}
 
-_TYPES: Final = {
-    Kind.TEXT: "string",
-    Kind.INTEGER: "integer",
-    Kind.NUMBER: "number",
-    Kind.BOOLEAN: "boolean",
+_TYPES: Final[dict[type[Any], str]] = {
+    str: "string",
+    int: "integer",
+    float: "number",
+    bool: "boolean",
 }
 
 
@@ -196,14 +196,14 @@ def _setting(setting: Setting, *, is_empty: bool) -> Schema:
     if setting.is_secret:
         # Draft 7 reads nothing beside a reference, a description neither.
         return {"description": description, "allOf": [_SECRET]}
-    if setting.kind is Kind.CHOICE:
+    if setting.choices:
         return {"description": description, "enum": list(setting.choices)}
     limits = {
         "minimum": setting.minimum,
         "exclusiveMinimum": setting.exclusive_minimum,
         "maximum": setting.maximum,
     }
-    shape: Schema = {"type": _TYPES[setting.kind]}
+    shape: Schema = {"type": _TYPES[setting.type]}
     shape |= {name: limit for name, limit in limits.items() if limit is not None}
     form = setting.form
     if form is not None and form.pattern is not None:

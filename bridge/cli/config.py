@@ -113,16 +113,9 @@ def _in_words(one: EffectiveSetting) -> str:
         return "missing" if one.source.kind is SourceKind.DEFAULT else "wrong"
     if isinstance(value, Secret):
         return f"*** (from {value.file})" if value.file else "*** (set)"
-    if value is None:
-        is_default = one.source.kind is SourceKind.DEFAULT
-        return one.setting.default_text if is_default else "none"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if one.setting.unit == "bytes":
-        for factor, unit in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
-            if value >= factor and value % factor == 0:
-                return f"{value} ({value // factor} {unit})"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if value is None and one.source.kind is SourceKind.DEFAULT:
+        return one.setting.default_text
+    return one.setting.in_words(value) + one.setting.size_in_words(value)
 
 
 def _by_section(

@@ -2,14 +2,13 @@
 Every setting: its name, type, unit, default, help, and where a value came from.
 
 This is the only source of the command line's help, `bridge config`, the documentation
-and the chart's schema. `model` and `kafka` declare the settings, `catalog` lists them,
-`sources` reads flags, environment and file, `checks` finds contradictions, `loading`
-puts everything together.
+and the chart's schema. `model` and `kafka` declare and list the settings, `sources`
+reads flags, environment and file, `checks` finds contradictions, `loading` puts
+everything together.
 """
 
 from __future__ import annotations
 
-from bridge.settings.catalog import Kind, Setting, account_settings, all_settings
 from bridge.settings.kafka import KafkaSettings
 from bridge.settings.loading import (
     EffectiveSetting,
@@ -19,7 +18,6 @@ from bridge.settings.loading import (
     inspect,
     load,
 )
-from bridge.settings.metadata import split_address, split_extensions
 from bridge.settings.model import (
     Account,
     BoardSettings,
@@ -34,8 +32,11 @@ from bridge.settings.model import (
     TopicSettings,
     TracingSettings,
     WebhookSettings,
+    account_settings,
+    all_settings,
 )
 from bridge.settings.secret import Secret, Signature, require_regular, signature
+from bridge.settings.setting import Setting, split_address, split_extensions
 from bridge.settings.sources import Source, SourceKind
 
 
@@ -45,7 +46,6 @@ __all__ = [
     "EffectiveSetting",
     "Inspection",
     "KafkaSettings",
-    "Kind",
     "LimitSettings",
     "Loaded",
     "LogSettings",

@@ -14,9 +14,9 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.settings.catalog import by_path
-from bridge.settings.metadata import split_address
+from bridge.settings.model import by_path
 from bridge.settings.secret import require_regular
+from bridge.settings.setting import split_address
 
 
 __all__ = [

@@ -15,12 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from bridge.errors import DOCS_URL
-from bridge.settings.catalog import (
-    Setting,
-    account_settings,
-    all_settings,
-    sections,
-)
+from bridge.settings.model import account_settings, all_settings, sections
+from bridge.settings.setting import Setting
 
 
 __all__ = ["build", "main"]
@@ -74,8 +70,6 @@ _COLUMNS: Final = ("setting", "environment, flag", "default", "accepts", "meanin
 # The pages that descriptions cite.
 _LINK: Final = re.compile(re.escape(DOCS_URL) + r"/([\w/-]+\.md)")
 
-_UNITS: Final = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
-
 
 def build() -> str:
     """Return the page's Markdown."""
@@ -122,15 +116,10 @@ def _link(text: str) -> str:
 def _default(setting: Setting) -> str:
     if setting.required:
         return "required" if setting.account else "required, unless `[[accounts]]`"
-    default = setting.default
-    if default is None:
+    if (default := setting.default) is None:
         return setting.default_text
-    if setting.unit == "bytes" and isinstance(default, int):
-        for factor, unit in _UNITS:
-            if default % factor == 0:
-                return f"`{default}` ({default // factor} {unit})"
     unit = {"seconds": " s", "ms": " ms"}.get(setting.unit or "", "")
-    return f"`{setting.default_text}`{unit}"
+    return f"`{setting.default_text}`{unit}{setting.size_in_words(default)}"
 
 
 def main(arguments: Sequence[str]) -> int:

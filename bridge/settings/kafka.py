@@ -6,25 +6,22 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from bridge.errors import DOCS_URL
-from bridge.settings.metadata import (
+from bridge.settings.secret import Secret
+from bridge.settings.setting import (
     EXTENSIONS,
     HOST_PORTS,
     HTTP_URL,
     PEM_FILE,
+    PRIVATE_TEXT,
     REGION,
-    Form,
     setting,
 )
-from bridge.settings.secret import Secret
 
 
 __all__ = ["KafkaSettings"]
 
 _LARGEST_INT16 = 2**15 - 1
 _LARGEST_INT32 = 2**31 - 1
-
-# A password is sometimes put in a name's place.
-_NAME = Form("text that is not empty, without control characters", is_private=True)
 
 
 Mechanism: TypeAlias = Literal[
@@ -54,13 +51,15 @@ class KafkaSettings:
         "SASL mechanism, with security protocol SASL_*: see"
         f" {DOCS_URL}/operate/security.md"
     )
-    sasl_username: str | None = setting("SASL user name, for PLAIN and SCRAM", _NAME)
+    sasl_username: str | None = setting(
+        "SASL user name, for PLAIN and SCRAM", PRIVATE_TEXT
+    )
     sasl_password: Secret | None = setting("SASL password, for PLAIN and SCRAM")
     sasl_oauth_token_url: str | None = setting(
         "Token endpoint of the OIDC provider, for OAUTHBEARER", HTTP_URL
     )
     sasl_oauth_client_id: str | None = setting(
-        "Client id at the token endpoint, for OAUTHBEARER", _NAME
+        "Client id at the token endpoint, for OAUTHBEARER", PRIVATE_TEXT
     )
     sasl_oauth_client_secret: Secret | None = setting(
         "Client secret at the token endpoint, for OAUTHBEARER"
@@ -98,15 +97,15 @@ class KafkaSettings:
         "Partitions of a topic that the bridge creates",
         default=6,
         because="the number with which throughput was measured",
-        ge=1,
-        le=_LARGEST_INT32,
+        minimum=1,
+        maximum=_LARGEST_INT32,
     )
     replication_factor: int = setting(
         "Replicas of a topic that the bridge creates",
         default=3,
         because="the least that survives one broker with two replicas in sync",
-        ge=1,
-        le=_LARGEST_INT16,
+        minimum=1,
+        maximum=_LARGEST_INT16,
     )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = setting(
         "How batches are compressed",
@@ -118,32 +117,32 @@ class KafkaSettings:
         "How often the topics are checked for partitions that were added",
         default=60.0,
         because="Kafka's own clients check every 5 minutes; one request to one broker",
-        gt=0,
+        exclusive_minimum=0,
     )
     request_timeout_seconds: float = setting(
         "Longest time of one request to a broker",
         default=20.0,
         because="twice the 9 s after which a cluster replaces a silent broker: by "
         "then its partitions have another leader",
-        gt=0,
+        exclusive_minimum=0,
         # The protocol transmits it as int32 milliseconds.
-        le=_LARGEST_INT32 // 1000,
+        maximum=_LARGEST_INT32 // 1000,
     )
     linger_ms: float = setting(
         "How long events wait for others while they keep arriving; 0: not at all",
         default=5.0,
         because="Kafka 4's own default of linger.ms; a single event is sent at once",
-        ge=0,
-        le=1000,
+        minimum=0,
+        maximum=1000,
     )
     transaction_timeout_seconds: float = setting(
         "Longest transaction, with transactional delivery",
         default=20.0,
         because="a bridge that died delays consumers for as long, and up to 10 s "
         "more; a transaction takes some 4 ms",
-        ge=1,
+        minimum=1,
         # Brokers accept up to transaction.max.timeout.ms, 15 minutes by default.
-        le=900,
+        maximum=900,
     )
     resume_quiet_seconds: float = setting(
         "Wait before an epoch reads the log to resume, with idempotent delivery",
@@ -151,13 +150,13 @@ class KafkaSettings:
         because="a leader appends what it has received within milliseconds: 2 s "
         "leave room for a collection pause; a broker that was frozen for longer "
         "can leave a duplicate, with the same ce_id",
-        ge=0,
+        minimum=0,
     )
     start_timeout_seconds: float = setting(
         "Longest time to reach Kafka before it counts as unavailable",
         default=30.0,
         because="three times the 9 s that the slowest measured broker needed",
-        gt=0,
+        exclusive_minimum=0,
     )
     client_id: str = setting(
         "Name of the bridge in the brokers' logs and quotas",

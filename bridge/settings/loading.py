@@ -18,24 +18,17 @@ from typing import Any, Final
 import msgspec
 
 from bridge.errors import ConfigError
-from bridge.settings.catalog import (
-    Kind,
-    Setting,
+from bridge.settings.checks import cleartext_warnings, contradictions
+from bridge.settings.model import (
+    Account,
+    Settings,
     account_settings,
     all_settings,
-    nearest,
     sections,
 )
-from bridge.settings.checks import cleartext_warnings, contradictions
-from bridge.settings.metadata import WEBHOOK_SECRETS
-from bridge.settings.model import Account, Settings
 from bridge.settings.secret import Secret
-from bridge.settings.sources import (
-    DEFAULT,
-    RawValue,
-    Source,
-    Sources,
-)
+from bridge.settings.setting import WEBHOOK_SECRETS, Setting
+from bridge.settings.sources import DEFAULT, RawValue, Source, Sources, nearest
 from bridge.text import hide
 
 
@@ -377,14 +370,14 @@ def _typed(setting: Setting, value: Any, *, lenient: bool) -> Any:
         # `INFO` and `sasl_ssl` are common spellings, too.
         folded = {choice.casefold(): choice for choice in setting.choices}
         value = folded.get(value.casefold(), value)
-        if setting.kind is Kind.PATH:
+        if setting.type is Path:
             return Path(os.path.expanduser(value))  # noqa: PTH111 - Path's one raises
         if setting.form is not None and not setting.form.fits(value):
             raise ValueError("not of its form")
-    numeric = setting.kind in {Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN}
+    numeric = setting.is_number or setting.type is bool
     # Text is never lenient: "null" would be None.
     converted = msgspec.convert(value, setting.type, strict=not (lenient and numeric))
-    if setting.kind in {Kind.INTEGER, Kind.NUMBER} and not (
+    if setting.is_number and not (
         math.isfinite(converted) and setting.is_within(converted)
     ):
         raise ValueError("not finite, or not within the limits")
@@ -423,7 +416,7 @@ def _secret(raw: RawValue) -> Secret:
 def _wrong(raw: RawValue) -> str:
     setting = raw.setting
     line = f"must be {setting.expected}, but {raw.source.place} has {_shown(raw)}"
-    if setting.kind is Kind.CHOICE and isinstance(raw.value, str):
+    if setting.choices and isinstance(raw.value, str):
         choices = {choice.upper(): choice for choice in setting.choices}
         close = nearest(raw.value.upper(), choices)
         if close is not None:

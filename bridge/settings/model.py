@@ -1,32 +1,40 @@
-"""The settings as one value: every setting with its type, default and description."""
+"""
+The settings as one value: every setting with its type, default and description.
+
+`all_settings` lists them: help, documentation and the chart's schema are made from it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field
+import functools
+import typing
+from collections.abc import Iterator
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Literal
+from types import NoneType
+from typing import Any, Literal
+
+import msgspec
 
 from bridge.errors import DOCS_URL
 from bridge.settings.kafka import KafkaSettings
-from bridge.settings.metadata import (
+from bridge.settings.secret import Secret
+from bridge.settings.setting import (
     API_TOKEN,
     APP_KEY,
     CLIENT_ID,
-    GIB,
     HOST_PORT,
     HOSTS,
     HTTP_URL,
-    KIB,
-    MIB,
     PEM_FILE,
     TOPIC,
     WEBHOOK_SECRETS,
     WS_URL,
     Form,
+    Setting,
     setting,
     split_address,
 )
-from bridge.settings.secret import Secret
 
 
 __all__ = [
@@ -43,6 +51,10 @@ __all__ = [
     "TopicSettings",
     "TracingSettings",
     "WebhookSettings",
+    "account_settings",
+    "all_settings",
+    "by_path",
+    "sections",
 ]
 
 # A topic takes batches of 1,048,588 bytes by default (`max.message.bytes`); the
@@ -57,15 +69,15 @@ class TopicSettings:
     """The names of the topics beside the main one."""
 
     dead_letters: str | None = setting(
-        "Topic for events that don't conform", TOPIC, default_text="{topic}.dlq"
+        "Topic for events that don't conform", TOPIC, default_words="{topic}.dlq"
     )
     gaps: str | None = setting(
-        "Topic for gap records", TOPIC, default_text="{topic}.gaps"
+        "Topic for gap records", TOPIC, default_words="{topic}.gaps"
     )
     previews: str | None = setting(
         "Topic for previews, with previews = topic",
         TOPIC,
-        default_text="{topic}.previews",
+        default_words="{topic}.previews",
     )
 
 
@@ -78,16 +90,16 @@ class LimitSettings:
         "dead letter. A dead letter is cut off here",
         default=_FITS_A_TOPIC,
         because="fits a topic's default max.message.bytes, with its headers",
-        ge=KIB,
-        le=_LARGEST_INT32,
+        minimum=1024,
+        maximum=_LARGEST_INT32,
     )
     preview_bytes: int = setting(
         "Largest preview on a topic of its own, decoded; a larger one becomes a "
         "dead letter",
         default=_FITS_A_TOPIC,
         because="fits a topic's default max.message.bytes, with its headers",
-        ge=KIB,
-        le=_LARGEST_INT32,
+        minimum=1024,
+        maximum=_LARGEST_INT32,
     )
 
 
@@ -118,27 +130,27 @@ class PusherSettings:
         default=30.0,
         because="soketi's and Reverb's default, a quarter of soketi's idle limit "
         "of 120 s",
-        gt=0,
+        exclusive_minimum=0,
     )
     timeout_seconds: float = setting(
         "Longest wait for one answer: connection, pong, subscription, authorization",
         default=10.0,
         because="three repeats of a lost TCP SYN (after 1, 3, 7 s). The protocol's "
         "30 s for a pong would leave a dead socket unnoticed for 60 s",
-        gt=0,
+        exclusive_minimum=0,
     )
     refused_timeout_seconds: float = setting(
         "How long dryAPI may refuse an account that once worked before the refusal "
         "is final",
         default=300.0,
         because="an incident or a deployment of dryAPI passes within minutes",
-        ge=0,
+        minimum=0,
     )
     probe_interval_seconds: float = setting(
         "How often the subscription is repeated, to prove that it exists; 0: never",
         default=240.0,
         because="a few bytes; a lost subscription is noticed within minutes",
-        ge=0,
+        minimum=0,
     )
 
 
@@ -159,20 +171,20 @@ class OutboxSettings:
         Form("the path of a directory"),
         default_factory=default_outbox_dir,
         because="survives a reboot and needs only the user's own permissions",
-        default_text="a state directory of the user",
+        default_words="a state directory of the user",
         flags=("--outbox-dir",),
     )
     buffer_bytes: int = setting(
         "Events in memory between socket and disk",
-        default=16 * MIB,
+        default=16 * 1024**2,
         because="8 s of 2,000 events of 1 KiB a second while the disk hangs",
-        ge=1,
+        minimum=1,
     )
     max_bytes: int = setting(
         "Largest size of the outbox on disk, database and WAL",
-        default=8 * GIB,
+        default=8 * 1024**3,
         because="an hour of 2,000 events of 1 KiB a second without Kafka",
-        ge=1,
+        minimum=1,
     )
 
 
@@ -190,15 +202,15 @@ class ReconciliationSettings:
         "to other programs",
         default=25,
         because="the limits belong to the account, whose owner calls as well",
-        ge=0,
-        le=100,
+        minimum=0,
+        maximum=100,
     )
     stale_after_seconds: float = setting(
         "Time without an event after which a job is asked about without a gap",
         default=600.0,
         because="a running job sends events every few seconds, and a queue holds "
         "it for minutes; the socket never reports that a job has failed",
-        gt=0,
+        exclusive_minimum=0,
     )
 
 
@@ -210,7 +222,7 @@ class WebhookSettings:
         "Address for dryAPI's webhooks, at /webhooks/dryapi, or with [[accounts]] "
         "at /webhooks/dryapi/{client_id}",
         HOST_PORT,
-        default_text="off",
+        default_words="off",
     )
     secret: Secret | None = setting(
         "The account's webhook secret; several of them during a rotation",
@@ -220,12 +232,12 @@ class WebhookSettings:
         "How long a webhook waits on disk for the socket's own event of the job",
         default=10.0,
         because="the socket's event has a preview, and arrives within seconds",
-        ge=0,
+        minimum=0,
     )
     tls_cert_file: str | None = setting(
         "Certificate chain (PEM) of the port, if the bridge ends TLS",
         PEM_FILE,
-        default_text="none: a proxy before the port ends TLS",
+        default_words="none: a proxy before the port ends TLS",
     )
     tls_key_file: str | None = setting(
         "The certificate's key (PEM), without a password", PEM_FILE
@@ -242,7 +254,7 @@ class SchemaRegistrySettings:
     """A Schema Registry whose wire format values get; off without a URL."""
 
     url: str | None = setting(
-        "Schema Registry; values get its wire format", HTTP_URL, default_text="off"
+        "Schema Registry; values get its wire format", HTTP_URL, default_words="off"
     )
     username: str | None = setting("User name for the registry, or an API key")
     password: Secret | None = setting("Password for the registry")
@@ -290,7 +302,7 @@ class LogSettings:
     """Logs."""
 
     format: Literal["console", "json"] | None = setting(
-        "Format of log lines", default_text="console on a terminal, else json"
+        "Format of log lines", default_words="console on a terminal, else json"
     )
     level: Literal["debug", "info", "warning", "error"] = setting(
         "Minimum log level", default="info", because="normal operation logs little"
@@ -330,7 +342,7 @@ class BoardSettings:
         "How far back reading starts",
         default=900,
         because="enough to see how the present came about, and read within seconds",
-        ge=0,
+        minimum=0,
     )
     show_results: bool = setting(
         "Show result URLs, with their signatures",
@@ -426,7 +438,7 @@ class Settings:
         "How long a stop waits for the outbox to reach Kafka",
         default=20.0,
         because="two thirds of the 30 s that Kubernetes grants a pod",
-        ge=0,
+        minimum=0,
     )
 
     @property
@@ -452,3 +464,58 @@ class Settings:
     def preview_topic(self) -> str:
         """The topic for previews, where `previews` is `topic`."""
         return self.topics.previews or f"{self.topic}.previews"
+
+
+# -- The list --------------------------------------------------------------------------
+
+
+@functools.cache
+def all_settings() -> tuple[Setting, ...]:
+    """List all settings: required ones, those without a section, then the others."""
+    found = list(_settings_of(Settings, ""))
+    # TOML wants values before tables, too.
+    found.sort(key=lambda setting: (not setting.required, "." in setting.path))
+    return tuple(found)
+
+
+def account_settings(position: int) -> tuple[Setting, ...]:
+    """List the settings of one account of `[[accounts]]`; positions begin with 1."""
+    return tuple(
+        msgspec.structs.replace(setting, account=position)
+        for setting in _settings_of(Account, f"accounts[{position}].")
+    )
+
+
+@functools.cache
+def by_path() -> dict[str, Setting]:
+    """Return all settings by path."""
+    return {setting.path: setting for setting in all_settings()}
+
+
+@functools.cache
+def sections() -> dict[str, type[Any]]:
+    """Return the sections (tables in TOML), by name."""
+    hints = typing.get_type_hints(Settings)
+    return {
+        name: kind
+        for name, kind in hints.items()
+        if isinstance(kind, type) and is_dataclass(kind)
+    }
+
+
+def _settings_of(owner: type[Any], prefix: str) -> Iterator[Setting]:
+    hints = typing.get_type_hints(owner)
+    for one in fields(owner):
+        if one.name in sections():
+            yield from _settings_of(hints[one.name], f"{prefix}{one.name}.")
+        elif one.metadata:
+            # The parts of `X | None`, or a Literal's values.
+            parts = typing.get_args(hints[one.name])
+            kind = parts[0] if NoneType in parts else hints[one.name]
+            yield msgspec.structs.replace(
+                one.metadata["setting"],
+                path=prefix + one.name,
+                type=kind,
+                optional=NoneType in parts,
+                choices=typing.get_args(kind),
+            )

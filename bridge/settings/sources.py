@@ -7,6 +7,7 @@ in `loading`.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,17 +17,11 @@ from typing import Any, Final
 
 import msgspec
 
-from bridge.settings.catalog import (
-    ENVIRONMENT_PREFIX,
-    Setting,
-    account_settings,
-    all_settings,
-    nearest,
-    sections,
-)
+from bridge.settings.model import account_settings, all_settings, sections
+from bridge.settings.setting import ENVIRONMENT_PREFIX, Setting
 
 
-__all__ = ["DEFAULT", "RawValue", "Source", "SourceKind", "Sources"]
+__all__ = ["DEFAULT", "RawValue", "Source", "SourceKind", "Sources", "nearest"]
 
 # What Kubernetes puts into every pod of a namespace with a Service called "bridge",
 # and with those of its webhooks and its board, as the chart calls them:
@@ -257,6 +252,11 @@ def _leaves(table: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}.")
         else:
             yield path, value
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like `name`, if one is like it at all."""
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

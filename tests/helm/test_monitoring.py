@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from bridge.settings.catalog import by_path
+from bridge.settings.model import by_path
 from tests.helm import chart
 from tests.operations.statistics import Statistics, families
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from bridge.settings import Kind, Scope, Setting, all_settings, load
+from bridge.settings import Scope, Setting, all_settings, load
 from bridge.settings.checks import RELATIONS
 from tests.helm import chart
 
@@ -155,7 +155,7 @@ def _another(setting: Setting) -> Any:
     default = setting.default
     if setting.is_secret or (setting.form is not None and setting.form.is_file):
         return _SECRET
-    is_switch = setting.kind is Kind.BOOLEAN
+    is_switch = setting.type is bool
     choices: tuple[Any, ...] = (False, True) if is_switch else setting.choices
     if choices:
         return next(choice for choice in choices if choice != default)
@@ -164,7 +164,7 @@ def _another(setting: Setting) -> Any:
     if setting.path.endswith("url"):
         return f"{default or 'https://somewhere'}/changed"
     if isinstance(default, int | float):
-        return default + (1 if setting.kind is Kind.INTEGER else 0.25)
+        return default + (1 if setting.type is int else 0.25)
     # A region's name has a hyphen.
     return f"{default or ''}changed-1"
 

@@ -1,5 +1,5 @@
 """
-How a setting is declared: `setting`, and what its text must look like.
+How a setting is declared, and what its text must look like.
 
 Help, messages, documentation and the chart's schema are made from this.
 """
@@ -9,41 +9,43 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import MISSING, field
 from typing import Any, Final
 
 import msgspec
+
+from bridge.settings.secret import Secret
 
 
 __all__ = [
     "API_TOKEN",
     "APP_KEY",
     "CLIENT_ID",
+    "ENVIRONMENT_PREFIX",
     "EXTENSIONS",
-    "GIB",
     "HOSTS",
     "HOST_PORT",
     "HOST_PORTS",
     "HTTP_URL",
-    "KIB",
-    "MIB",
     "PEM_FILE",
+    "PRIVATE_TEXT",
     "REGION",
     "TOPIC",
     "WEBHOOK_SECRETS",
     "WS_URL",
     "Form",
+    "Setting",
     "setting",
     "split_address",
     "split_extensions",
 ]
 
-KIB: Final = 1024
-MIB: Final = 1024 * KIB
-GIB: Final = 1024 * MIB
+ENVIRONMENT_PREFIX: Final = "BRIDGE_"
 
 # A port is 16 bits wide (RFC 9293, section 3.1); 0 asks the system for a free one.
 _LARGEST_PORT: Final = 65_535
+
+_SIZES: Final = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -61,7 +63,7 @@ class Form(msgspec.Struct, frozen=True):
 
     expected: str
     pattern: str | None = None
-    accepts: Callable[[str], bool] = lambda _: True
+    accepts: Callable[[str], bool] = bool
     is_private: bool = False
     is_file: bool = False
 
@@ -72,19 +74,152 @@ class Form(msgspec.Struct, frozen=True):
         return self.accepts(text)
 
 
-def setting(  # noqa: PLR0913 - one keyword for each fact
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    One setting, without its value. `setting` declares it; the list adds the rest.
+
+    Attributes:
+        description: What it is, without a full stop.
+        form: What its text must look like.
+        default: The default; None for none, or one that depends on the machine.
+        because: Where the default comes from.
+        default_words: The default in words, where its value says little.
+        flags: Its flags on the command line; the first is the one in messages.
+        required: Whether the bridge can't run without it.
+        minimum: The least value.
+        exclusive_minimum: What the value must be above.
+        maximum: The largest value.
+        path: Its path in TOML, parts joined by dots.
+        type: What `msgspec.convert` makes of a value.
+        optional: Whether it may be left without a value.
+        choices: The only values, if it has such.
+        account: The position in `[[accounts]]` of the account that it belongs to, from
+            1; None for a setting outside that list.
+    """
+
+    description: str
+    form: Form | None = None
+    default: str | float | bool | None = None
+    because: str | None = None
+    default_words: str | None = None
+    flags: tuple[str, ...] = ()
+    required: bool = False
+    minimum: float | None = None
+    exclusive_minimum: float | None = None
+    maximum: float | None = None
+    path: str = ""
+    type: Any = None
+    optional: bool = False
+    choices: tuple[str, ...] = ()
+    account: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name without its section."""
+        return self.path.rpartition(".")[2]
+
+    @property
+    def section(self) -> str:
+        """Its section, or nothing."""
+        return self.path.rpartition(".")[0]
+
+    @property
+    def unit(self) -> str | None:
+        """`seconds`, `ms`, `bytes` or None."""
+        ending = self.path.rpartition("_")[2]
+        return ending if ending in {"seconds", "ms", "bytes"} else None
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether its value must not be shown."""
+        return self.type is Secret
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its value is a number."""
+        return self.type in {int, float}
+
+    @property
+    def expected(self) -> str:
+        """What a value must be; follows "must be"."""
+        if self.form is not None:
+            return self.form.expected
+        if self.type is bool:
+            return "true or false"
+        if self.choices:
+            return f"{', '.join(self.choices[:-1])} or {self.choices[-1]}"
+        if not self.is_number:
+            characters = "" if self.is_secret else ", without control characters"
+            return f"text that is not empty{characters}"
+        words = "a whole number" if self.type is int else "a number"
+        if self.unit is not None:
+            words += f" of {'milliseconds' if self.unit == 'ms' else self.unit}"
+        if self.exclusive_minimum is not None:
+            words += f" above {self.exclusive_minimum:g}"
+        elif self.minimum is not None and self.maximum is not None:
+            return f"{words} from {self.minimum:.0f} to {self.maximum:.0f}"
+        elif self.minimum is not None:
+            words += f", {self.minimum:.0f} or more"
+        return words if self.maximum is None else f"{words}, {self.maximum:.0f} at most"
+
+    def is_within(self, number: float) -> bool:
+        """Whether a number is within the limits."""
+        return (
+            (self.minimum is None or number >= self.minimum)
+            and (self.exclusive_minimum is None or number > self.exclusive_minimum)
+            and (self.maximum is None or number <= self.maximum)
+        )
+
+    def in_words(self, value: Any) -> str:
+        """Write a value that isn't secret as help, pages and tables show it."""
+        if value is None:
+            return "none"
+        if isinstance(value, bool):
+            return str(value).lower()
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    def size_in_words(self, value: Any) -> str:
+        """Write a number of bytes in the largest unit that it is a multiple of."""
+        if self.unit == "bytes":
+            for factor, unit in _SIZES:
+                if value and value % factor == 0:
+                    return f" ({value // factor} {unit})"
+        return ""
+
+    @property
+    def default_text(self) -> str:
+        """The default in words."""
+        return self.default_words or self.in_words(self.default)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Its environment variable, and for a secret the one that names a file."""
+        if self.account:
+            return ()
+        name = ENVIRONMENT_PREFIX + self.path.replace(".", "_").upper()
+        return (name, f"{name}_FILE") if self.is_secret else (name,)
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Its path in TOML, and for a secret the one that names a file."""
+        return (self.path, f"{self.path}_file") if self.is_secret else (self.path,)
+
+    @property
+    def title(self) -> str:
+        """All its names, as messages begin with them."""
+        if self.account:
+            return f"{self.path} (number {self.account} of [[accounts]])"
+        names = " or ".join(self.variables)
+        return f"{self.path} ({', '.join([names, *self.flags[:1]])})"
+
+
+def setting(
     description: str,
     form: Form | None = None,
     *,
     default: Any = None,
-    default_factory: Callable[[], Any] | None = None,
-    because: str | None = None,
-    default_text: str | None = None,
-    flags: tuple[str, ...] = (),
-    required: bool = False,
-    gt: float | None = None,
-    ge: float | None = None,
-    le: float | None = None,
+    default_factory: Any = MISSING,
+    **facts: Any,
 ) -> Any:
     """
     Declare a setting: a field of a dataclass, with what its type can't say.
@@ -94,26 +229,16 @@ def setting(  # noqa: PLR0913 - one keyword for each fact
         form: What its text must look like.
         default: The default; None for none.
         default_factory: Makes a default that depends on the machine.
-        because: Where the default comes from.
-        default_text: The default in words, where its value says little.
-        flags: Its flags on the command line; the first is the one in messages.
-        required: Whether the bridge can't run without it.
-        gt: The value is greater than this.
-        ge: The value is at least this.
-        le: The value is at most this.
+        facts: Other attributes of `Setting`.
     """
-    metadata = {
-        "description": description,
-        "form": form,
-        "because": because,
-        "default_text": default_text,
-        "flags": flags,
-        "required": required,
-        "exclusive_minimum": gt,
-        "minimum": ge,
-        "maximum": le,
-    }
-    if default_factory is not None:
+    declared = Setting(
+        description=description,
+        form=form,
+        default=None if default is MISSING else default,
+        **facts,
+    )
+    metadata = {"setting": declared}
+    if default_factory is not MISSING:
         return field(default_factory=default_factory, metadata=metadata)
     return field(default=default, metadata=metadata)
 
@@ -249,6 +374,10 @@ HOSTS: Final = Form(
     "names or addresses without ports, with commas between",
     # A port is never compared: what a browser adds is removed.
     accepts=lambda text: bool(_ports([f"{one.strip()}:80" for one in text.split(",")])),
+)
+# A password is sometimes put in a name's place.
+PRIVATE_TEXT: Final = Form(
+    "text that is not empty, without control characters", is_private=True
 )
 # A file's content is often pasted in its path's place.
 PEM_FILE: Final = Form("the path of a PEM file", is_private=True, is_file=True)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from bridge.settings import Kind, all_settings
-from bridge.settings.catalog import sections
+from bridge.settings import all_settings
+from bridge.settings.model import sections
 
 
 ALL = {setting.path: setting for setting in all_settings()}
@@ -49,7 +49,7 @@ def test_every_setting_describes_itself(subtests: pytest.Subtests) -> None:
             assert setting.expected
             assert setting.default_text
             assert not (setting.is_secret and setting.flags)
-            if setting.kind in {Kind.INTEGER, Kind.NUMBER}:
+            if setting.is_number:
                 assert setting.because
                 assert (
                     setting.minimum is not None or setting.exclusive_minimum is not None
