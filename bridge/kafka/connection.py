@@ -118,8 +118,7 @@ def read_error(
     if isinstance(error, TimeoutError):
         return unreachable(
             settings,
-            f"nothing within {settings.start_timeout_seconds:g} s, "
-            "kafka.start_timeout_seconds",
+            f"nothing within {settings.start_timeout_seconds:g} s",
         )
     if isinstance(error, errors.CorruptRecordException):
         return KafkaError(

@@ -126,7 +126,7 @@ class TopicReader:
         self._thread = LoopThread("bridge-kafka-reader", _BUFFER_BYTES)
         self._thread.start(self._follow(self._thread).run)
         try:
-            # The thread has its own deadline, kafka.start_timeout_seconds.
+            # The thread has its own deadline, `start_timeout_seconds`.
             self._known = await self._thread.get()
         except BaseException:
             await self._thread.stop()

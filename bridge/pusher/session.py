@@ -33,7 +33,7 @@ class Session:
 
     A refusal (wrong token, unknown app) is final at once for a session that was never
     subscribed: a setting is wrong. One that has worked is refused for good when each
-    connection of `pusher.refused_timeout_seconds` was refused, since an incident or a
+    connection of `refused_timeout_seconds` was refused, since an incident or a
     deployment may answer 401 for some minutes. An end of another kind begins that time
     again: a network outage between two refusals proves nothing.
 

@@ -113,21 +113,6 @@ class KafkaSettings:
         because="previews are JPEGs in base64: what each codec saves is in "
         f"{DOCS_URL}/consume/previews.md",
     )
-    metadata_max_age_seconds: float = setting(
-        "How often the topics are checked for partitions that were added",
-        default=60.0,
-        because="Kafka's own clients check every 5 minutes; one request to one broker",
-        exclusive_minimum=0,
-    )
-    request_timeout_seconds: float = setting(
-        "Longest time of one request to a broker",
-        default=20.0,
-        because="twice the 9 s after which a cluster replaces a silent broker: by "
-        "then its partitions have another leader",
-        exclusive_minimum=0,
-        # The protocol transmits it as int32 milliseconds.
-        maximum=_LARGEST_INT32 // 1000,
-    )
     linger_ms: float = setting(
         "How long events wait for others while they keep arriving; 0: not at all",
         default=5.0,
@@ -135,33 +120,30 @@ class KafkaSettings:
         minimum=0,
         maximum=1000,
     )
-    transaction_timeout_seconds: float = setting(
-        "Longest transaction, with transactional delivery",
-        default=20.0,
-        because="a bridge that died delays consumers for as long, and up to 10 s "
-        "more; a transaction takes some 4 ms",
-        minimum=1,
-        # Brokers accept up to transaction.max.timeout.ms, 15 minutes by default.
-        maximum=900,
-    )
-    resume_quiet_seconds: float = setting(
-        "Wait before an epoch reads the log to resume, with idempotent delivery",
-        default=2.0,
-        because="a leader appends what it has received within milliseconds: 2 s "
-        "leave room for a collection pause; a broker that was frozen for longer "
-        "can leave a duplicate, with the same ce_id",
-        minimum=0,
-    )
-    start_timeout_seconds: float = setting(
-        "Longest time to reach Kafka before it counts as unavailable",
-        default=30.0,
-        because="three times the 9 s that the slowest measured broker needed",
-        exclusive_minimum=0,
-    )
     client_id: str = setting(
         "Name of the bridge in the brokers' logs and quotas",
         default="dryapi-kafka-bridge",
     )
+
+    # Not settings: nobody can choose them better.
+
+    metadata_max_age_seconds: float = 60.0
+    """How often topics are checked; Kafka's own clients do it every 5 minutes."""
+
+    request_timeout_seconds: float = 20.0
+    """Of one request: twice the 9 s after which a cluster replaces a silent broker."""
+
+    transaction_timeout_seconds: float = 20.0
+    """A bridge that died delays consumers as long; a transaction takes some 4 ms."""
+
+    resume_quiet_seconds: float = 2.0
+    """
+    Wait before an idempotent epoch reads the log: leaders append what they received
+    within milliseconds; one that was frozen for longer can leave a duplicate.
+    """
+
+    start_timeout_seconds: float = 30.0
+    """To reach Kafka at all; the slowest measured broker needed 9 s."""
 
     @property
     def linger_seconds(self) -> float:

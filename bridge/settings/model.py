@@ -125,33 +125,26 @@ class PusherSettings:
         "the system's",
         PEM_FILE,
     )
-    activity_timeout_seconds: float = setting(
-        "Longest time between two pings of the bridge; the server's shorter one wins",
-        default=30.0,
-        because="soketi's and Reverb's default, a quarter of soketi's idle limit "
-        "of 120 s",
-        exclusive_minimum=0,
-    )
-    timeout_seconds: float = setting(
-        "Longest wait for one answer: connection, pong, subscription, authorization",
-        default=10.0,
-        because="three repeats of a lost TCP SYN (after 1, 3, 7 s). The protocol's "
-        "30 s for a pong would leave a dead socket unnoticed for 60 s",
-        exclusive_minimum=0,
-    )
-    refused_timeout_seconds: float = setting(
-        "How long dryAPI may refuse an account that once worked before the refusal "
-        "is final",
-        default=300.0,
-        because="an incident or a deployment of dryAPI passes within minutes",
-        minimum=0,
-    )
     probe_interval_seconds: float = setting(
         "How often the subscription is repeated, to prove that it exists; 0: never",
         default=240.0,
         because="a few bytes; a lost subscription is noticed within minutes",
         minimum=0,
     )
+
+    # Not settings: nobody can choose them better.
+
+    activity_timeout_seconds: float = 30.0
+    """Longest time between two pings: soketi's default; a server's shorter one wins."""
+
+    timeout_seconds: float = 10.0
+    """
+    For one answer: three repeats of a lost TCP SYN (after 1, 3, 7 s). The protocol's
+    30 s for a pong would leave a dead socket unnoticed for 60 s.
+    """
+
+    refused_timeout_seconds: float = 300.0
+    """Until the refusal of an account that once worked is final: incidents pass."""
 
 
 def default_outbox_dir() -> Path:
@@ -423,7 +416,7 @@ class Settings:
     )
     topics: TopicSettings = TopicSettings()
     limits: LimitSettings = LimitSettings()
-    pusher: PusherSettings = PusherSettings()
+    pusher: PusherSettings = field(default_factory=PusherSettings)
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     schema_registry: SchemaRegistrySettings = SchemaRegistrySettings()
     outbox: OutboxSettings = field(default_factory=OutboxSettings)

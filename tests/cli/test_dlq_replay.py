@@ -28,7 +28,6 @@ _PADDING = "x" * 2_000
 def quick_resume(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten a wait for late writes that no test here has."""
     del environment
-    monkeypatch.setenv("BRIDGE_KAFKA_RESUME_QUIET_SECONDS", "0.1")
 
 
 def command(topic: Topic, folder: Path, *options: str) -> list[str]:

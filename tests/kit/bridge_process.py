@@ -20,6 +20,7 @@ import trio
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from tests.kit import hurried_bridge
 from tests.kit.process import ChildProcess, environment_without, free_ports
 
 
@@ -156,13 +157,18 @@ class BridgeProcess:
         }
         # The user's own bridge must not speak into this one.
         environment = environment_without("BRIDGE_")
+        command = ["-m", "bridge"]
         for name, value in (own | dict(settings)).items():
-            environment[f"BRIDGE_{name}"] = value
+            if name in hurried_bridge.waits():
+                environment[f"BRIDGE_TEST_{name}"] = value
+                command = ["-P", hurried_bridge.__file__]
+            else:
+                environment[f"BRIDGE_{name}"] = value
         self.starts = 0
         self._end_was_seen = True
         self._child = ChildProcess(
             "the bridge",
-            [*wrapper, sys.executable, "-m", "bridge", "--topic", topic, *flags],
+            [*wrapper, sys.executable, *command, "--topic", topic, *flags],
             log=folder / "log",
             cwd=folder,
             env=environment,

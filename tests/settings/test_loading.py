@@ -30,7 +30,7 @@ def toml(tmp_path: Path) -> Path:
         bootstrap_servers = "file:9092"
         partitions = 12
         create_topics = true
-        request_timeout_seconds = 60
+        linger_ms = 60
         """
     )
     return file
@@ -69,13 +69,13 @@ def test_the_environment_beats_the_file(toml: Path) -> None:
         "BRIDGE_TOPIC": "from-environment",
         "BRIDGE_KAFKA_PARTITIONS": "24",
         "BRIDGE_KAFKA_CREATE_TOPICS": "false",
-        "BRIDGE_KAFKA_REQUEST_TIMEOUT_SECONDS": "0.5",
+        "BRIDGE_KAFKA_LINGER_MS": "0.5",
     }
     loaded = load({}, environ, toml)
     kafka = loaded.settings.kafka
     assert loaded.settings.topic == "from-environment"
     assert (kafka.partitions, kafka.create_topics) == (24, False)
-    assert kafka.request_timeout_seconds == 0.5
+    assert kafka.linger_ms == 0.5
     assert kafka.bootstrap_servers == "file:9092"
     token = loaded.settings.api_token
     assert token is not None
