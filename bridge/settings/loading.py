@@ -7,9 +7,8 @@ All problems are found at once, one line each, before anything starts.
 from __future__ import annotations
 
 import json
-import math
 import os.path
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from operator import attrgetter
 from pathlib import Path
@@ -148,28 +147,21 @@ def inspect(
     config_file: Path | None,
     scope: Scope = Scope.SERVICE,
 ) -> Inspection:
-    """
-    Read every setting without failing. Secrets are hidden in all output from then on.
-
-    Args:
-        flags: As in `load`.
-        environ: As in `load`.
-        config_file: As in `load`.
-        scope: As in `load`.
-    """
+    """Read every setting without failing. Secrets are hidden in all output then."""
     sources = Sources(flags, environ, config_file)
     given, has_list = sources.values, sources.accounts is not None
     is_service = scope is Scope.SERVICE
-    settings = {setting.path: setting for setting in _settings(sources.accounts or 0)}
-    considered = {
-        path: setting
-        for path, setting in settings.items()
-        if scope.has(setting) and not (has_list and path in _SINGLE)
-    }
+    settings = _settings(sources.accounts or 0)
+    considered = [
+        setting
+        for setting in settings.values()
+        if scope.has(setting) and not (has_list and setting.path in _SINGLE)
+    ]
+    names = {setting.path for setting in considered}
     problems = {
         path: line
         for path, line in sources.problems.items()
-        if path in considered or path not in settings
+        if path in names or path not in settings
     }
     if has_list and is_service:
         problems |= _excluded(given)
@@ -184,23 +176,19 @@ def inspect(
             warnings += _without_webhooks(values)
     # Wrong names first, then the order of the settings: what is missing comes first.
     order = [*(path for path in problems if path not in settings), *settings]
-    lines = [problems[path] for path in order if path in problems]
-    final = (
-        None
-        if lines
-        else _build({path: values[path] for path in values if path in given})
-    )
+    lines = tuple(problems[path] for path in order if path in problems)
+    final = None if lines else _build(values, given)
     effective = tuple(
         EffectiveSetting(
             setting,
-            _effective_value(path, values, final),
+            _effective_value(setting, values, final),
             given[path].source if path in given else DEFAULT,
             problems.get(path),
         )
         for path, setting in settings.items()
         if is_service or not setting.account
     )
-    return Inspection(final, effective, tuple(lines), tuple(warnings))
+    return Inspection(final, effective, lines, tuple(warnings))
 
 
 # The one account's settings, which `[[accounts]]` replaces, and what to do instead.
@@ -211,12 +199,16 @@ _SINGLE: Final = {
 }
 
 
-def _settings(accounts: int) -> Iterator[Setting]:
+def _settings(accounts: int) -> dict[str, Setting]:
     """List all settings, those of accounts before the first section, as TOML wants."""
-    yield from (setting for setting in all_settings() if not setting.section)
-    for position in range(1, accounts + 1):
-        yield from account_settings(position)
-    yield from (setting for setting in all_settings() if setting.section)
+    listed = [
+        setting
+        for position in range(1, accounts + 1)
+        for setting in account_settings(position)
+    ]
+    listed.extend(all_settings())
+    listed.sort(key=lambda setting: (bool(setting.section), not setting.account))
+    return {setting.path: setting for setting in listed}
 
 
 def _excluded(given: Mapping[str, RawValue]) -> dict[str, str]:
@@ -230,7 +222,7 @@ def _excluded(given: Mapping[str, RawValue]) -> dict[str, str]:
 
 
 def _values(
-    considered: Mapping[str, Setting],
+    considered: Iterable[Setting],
     given: Mapping[str, RawValue],
     problems: dict[str, str],
     *,
@@ -238,19 +230,20 @@ def _values(
 ) -> dict[str, Any]:
     """Convert what is given, and add defaults and problems."""
     values: dict[str, Any] = {}
-    for path, setting in considered.items():
+    for setting in considered:
+        path = setting.path
         if path in problems or setting.section in problems:
             continue
+        value = None
         if path in given:
             try:
-                values[path] = _convert(given[path])
+                value = _convert(given[path])
             except _WrongValueError as wrong:
                 problems[path] = f"{setting.title} {wrong}"
                 continue
-        if values.get(path) is None:
-            values[path] = setting.default
-            if setting.required and is_service:
-                problems[path] = f"{setting.title} is missing: {_how_to_set(setting)}"
+        values[path] = setting.default if value is None else value
+        if value is None and setting.required and is_service:
+            problems[path] = f"{setting.title} is missing: {_how_to_set(setting)}"
     return values
 
 
@@ -268,7 +261,7 @@ def _repeated(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Find client ids that are in the list twice: all events would be read twice."""
     seen: dict[str, str] = {}
     for path, value in values.items():
-        if path.startswith("accounts[") and path.endswith("].client_id") and value:
+        if path.endswith("].client_id") and value:
             if value in seen:
                 yield path, f"is that of {seen[value]} too: each account is listed once"
             seen.setdefault(value, path)
@@ -276,46 +269,42 @@ def _repeated(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _without_webhooks(values: Mapping[str, Any]) -> Iterator[str]:
     """Name the accounts without a webhook secret, where others have one."""
-    if values.get("webhook.listen") is None:
-        return
     without = [
         values[path.replace("webhook_secret", "client_id")]
         for path, value in values.items()
         if path.endswith("].webhook_secret") and value is None
     ]
-    if without:
+    if without and values.get("webhook.listen") is not None:
         yield (
             f"webhooks of {', '.join(without)} are refused: the account has no "
             "webhook_secret_file in [[accounts]]"
         )
 
 
-def _build(values: Mapping[str, Any]) -> Settings:
-    """Nest the values and make the dataclasses, with their defaults."""
+def _build(values: Mapping[str, Any], given: Mapping[str, Any]) -> Settings:
+    """Nest the given values and make the dataclasses, which have the defaults."""
     tables: dict[str, dict[str, Any]] = {}
-    for path, value in values.items():
+    for path in values.keys() & given.keys():
         section, _, name = path.rpartition(".")
-        tables.setdefault(section, {})[name] = value
+        tables.setdefault(section, {})[name] = values[path]
     top, kinds = tables.pop("", {}), sections()
-    accounts = [tables.pop(name) for name in [*tables] if name.startswith("accounts[")]
+    names = sorted(tables.keys() - kinds, key=lambda name: (len(name), name))
+    accounts = tuple(Account(**tables.pop(name)) for name in names)
     top |= {name: kinds[name](**table) for name, table in tables.items()}
-    return Settings(**top, accounts=tuple(Account(**one) for one in accounts))
-
-
-# What `Settings` has for a path whose default depends on another setting.
-_DERIVED: Final = {
-    "topics.dead_letters": "dead_letter_topic",
-    "topics.gaps": "gap_topic",
-}
+    return Settings(**top, accounts=accounts)
 
 
 def _effective_value(
-    path: str, values: Mapping[str, Any], settings: Settings | None
+    setting: Setting, values: Mapping[str, Any], settings: Settings | None
 ) -> Any:
     # Defaults that depend on the machine or other settings are in the settings only.
-    if settings is None or path.startswith("accounts["):
-        return values.get(path)
-    return attrgetter(_DERIVED.get(path, path))(settings)
+    if settings is None or setting.account:
+        return values.get(setting.path)
+    derived = {
+        "topics.dead_letters": settings.dead_letter_topic,
+        "topics.gaps": settings.gap_topic,
+    }
+    return derived.get(setting.path) or attrgetter(setting.path)(settings)
 
 
 # -- Values --------------------------------------------------------------------------
@@ -336,10 +325,7 @@ def _convert(raw: RawValue) -> Any:
     setting, value = raw.setting, raw.value
     if setting.is_secret:
         secret = _secret(raw)
-        if setting.form is WEBHOOK_SECRETS:
-            secret.hide_with(_hide_each)
-        else:
-            secret.hide_with(hide)
+        secret.hide_with(_hide_each if setting.form is WEBHOOK_SECRETS else hide)
         return secret
     if value == "":
         if setting.optional and not setting.required and raw.source.is_text:
@@ -348,7 +334,7 @@ def _convert(raw: RawValue) -> Any:
             f'must be {setting.expected}, but {raw.source.place} has ""'
         )
     try:
-        converted = _typed(setting, value, lenient=raw.source.is_text)
+        converted = _typed(setting, value, is_text=raw.source.is_text)
     except (ValueError, msgspec.ValidationError):
         raise _WrongValueError(_wrong(raw)) from None
     if setting.path in _BASE_URLS:
@@ -363,7 +349,11 @@ def _hide_each(text: str) -> None:
         hide(one)
 
 
-def _typed(setting: Setting, value: Any, *, lenient: bool) -> Any:
+def _path(text: str) -> Path:
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - Path's one raises
+
+
+def _typed(setting: Setting, value: Any, *, is_text: bool) -> Any:
     if isinstance(value, str):
         if not value.isprintable():
             raise ValueError("control characters")
@@ -371,45 +361,36 @@ def _typed(setting: Setting, value: Any, *, lenient: bool) -> Any:
         folded = {choice.casefold(): choice for choice in setting.choices}
         value = folded.get(value.casefold(), value)
         if setting.type is Path:
-            return Path(os.path.expanduser(value))  # noqa: PTH111 - Path's one raises
+            return _path(value)
         if setting.form is not None and not setting.form.fits(value):
             raise ValueError("not of its form")
-    numeric = setting.is_number or setting.type is bool
-    # Text is never lenient: "null" would be None.
-    converted = msgspec.convert(value, setting.type, strict=not (lenient and numeric))
-    if setting.is_number and not (
-        math.isfinite(converted) and setting.is_within(converted)
-    ):
+    # Only these may be written as text, and "null" would be None.
+    lenient = is_text and (setting.is_number or setting.type is bool)
+    converted = msgspec.convert(value, setting.type, strict=not lenient)
+    if setting.is_number and not setting.is_within(converted):
         raise ValueError("not finite, or not within the limits")
     return converted
 
 
 def _secret(raw: RawValue) -> Secret:
-    setting, value = raw.setting, raw.value
+    setting, value, place = raw.setting, raw.value, raw.source.place
     fits = bool if setting.form is None else setting.form.fits
-    what = "the path of a file" if raw.in_file else setting.expected
+    must = f"must be {setting.expected}, but"
     if not isinstance(value, str) or not value:
+        must = "must be the path of a file, but" if raw.in_file else must
         found = 'has ""' if value == "" else "has no text"
-        raise _WrongValueError(f"must be {what}, but {raw.source.place} {found}")
-    if not raw.in_file:
-        if not fits(value):
-            raise _WrongValueError(
-                f"must be {what}, but what {raw.source.place} has isn't (it is not "
-                "shown)"
-            )
-        return Secret(value)
-    file = f"the file that {raw.key} in {raw.source.place} names"
-    try:
-        path = Path(os.path.expanduser(value))  # noqa: PTH111 - Path's one raises
-        secret = Secret.from_file(path, accepts=fits)
-    except ConfigError as error:
-        raise _WrongValueError(
-            f"must be {setting.expected}, but {file} {error}"
-        ) from None
+        raise _WrongValueError(f"{must} {place} {found}")
+    if raw.in_file:
+        file = f"the file that {raw.key} in {place} names"
+        what = f"{file} holds"
+        try:
+            secret = Secret.from_file(_path(value), accepts=fits)
+        except ConfigError as error:
+            raise _WrongValueError(f"{must} {file} {error}") from None
+    else:
+        what, secret = f"{place} has", Secret(value)
     if not fits(secret.reveal()):
-        raise _WrongValueError(
-            f"must be {setting.expected}, but what {file} holds isn't (it is not shown)"
-        )
+        raise _WrongValueError(f"{must} what {what} isn't (it is not shown)")
     return secret
 
 

@@ -6,6 +6,7 @@ Help, messages, documentation and the chart's schema are made from this.
 
 from __future__ import annotations
 
+import math
 import re
 import urllib.parse
 from collections.abc import Callable
@@ -163,9 +164,10 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         return words if self.maximum is None else f"{words}, {self.maximum:.0f} at most"
 
     def is_within(self, number: float) -> bool:
-        """Whether a number is within the limits."""
+        """Whether a number is finite and within the limits."""
         return (
-            (self.minimum is None or number >= self.minimum)
+            math.isfinite(number)
+            and (self.minimum is None or number >= self.minimum)
             and (self.exclusive_minimum is None or number > self.exclusive_minimum)
             and (self.maximum is None or number <= self.maximum)
         )
