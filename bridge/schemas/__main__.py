@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bridge.generated import table, write_or_check
 from bridge.schemas.asyncapi import INTRODUCTION, TOPICS, Topic, build_document
 from bridge.schemas.json_schema import SCHEMAS, Schema, as_text, text_of
 
-
-def _main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bridge.schemas",
-        description=f"Write schemas/ and the tables of {_PAGE}.",
-    )
-    parser.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing; exit with 1 if a file is stale",
-    )
-    is_check = parser.parse_args().check
-    files = {f"schemas/{name}.schema.json": text_of(name) for name in SCHEMAS}
-    files["schemas/asyncapi.json"] = as_text(build_document())
-    files[str(_PAGE)] = _page()
-    stale = []
-    for name, text in files.items():
-        path = Path(name)
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
-        if is_check:
-            stale.append(f"{name} is stale: run `make schemas`\n")
-        else:
-            path.write_text(text, encoding="utf-8", newline="\n")
-    sys.stdout.writelines(stale)
-    return 1 if stale else 0
-
-
-# -- The page --------------------------------------------------------------------------
 
 _PAGE = Path("docs/consume/records.md")
 _PART = re.compile(
@@ -70,7 +41,7 @@ def _page() -> str:
 
 def _topics() -> str:
     rows = [(f"`{one.name}`", one.summary, one.key["description"]) for one in TOPICS]
-    return f"{INTRODUCTION}\n" + _table(("topic", "a record", "key"), rows)
+    return f"{INTRODUCTION}\n" + table(("topic", "a record", "key"), rows)
 
 
 def _common() -> Schema:
@@ -117,7 +88,7 @@ def _members(kind: str, whose: str, schema: Schema) -> str:
         )
         for name, member in schema["properties"].items()
     ]
-    return _table((f"{kind} {whose}".strip(), "present", "form", "meaning"), rows)
+    return table((f"{kind} {whose}".strip(), "present", "form", "meaning"), rows)
 
 
 def _form(schema: dict[str, Any]) -> str:
@@ -140,11 +111,7 @@ def _form(schema: dict[str, Any]) -> str:
     return ", ".join(parts)
 
 
-def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    cells = [head, ("---",) * len(head), *rows]
-    lines = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in cells]
-    return "".join(f"| {line} |\n" for line in lines)
-
-
 if __name__ == "__main__":
-    sys.exit(_main())
+    files = {Path(f"schemas/{name}.schema.json"): text_of(name) for name in SCHEMAS}
+    files[Path("schemas/asyncapi.json")] = as_text(build_document())
+    sys.exit(write_or_check(files | {_PAGE: _page()}, "make schemas"))

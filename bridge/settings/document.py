@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Final
 
 from bridge.errors import DOCS_URL
+from bridge.generated import table, write_or_check
 from bridge.settings.model import account_settings, all_settings, sections
 from bridge.settings.setting import Setting
 
 
-__all__ = ["build", "main"]
+__all__ = ["build"]
 
 _PAGE: Final = Path("docs/reference/settings.md")
 
@@ -88,16 +89,15 @@ def build() -> str:
 
 def _table(members: Iterable[Setting]) -> str:
     settings = list(members)
-    rows = [_COLUMNS, ("---",) * len(_COLUMNS), *map(_row, settings)]
-    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    text = table(_COLUMNS, [*map(_row, settings)])
     reasons = [
         f"- `{setting.name}`: {_link(setting.because)}.\n"
         for setting in settings
         if setting.because is not None
     ]
     if reasons:
-        table += "\nWhy these defaults:\n\n" + "".join(reasons)
-    return table
+        text += "\nWhy these defaults:\n\n" + "".join(reasons)
+    return text
 
 
 def _row(setting: Setting) -> tuple[str, ...]:
@@ -105,8 +105,7 @@ def _row(setting: Setting) -> tuple[str, ...]:
     path = setting.name if setting.account else setting.path
     ways = "<br>".join(names) or "in the file only"
     meaning = f"{_link(setting.description)}."
-    cells = (f"`{path}`", ways, _default(setting), setting.expected, meaning)
-    return tuple(cell.replace("|", "\\|") for cell in cells)
+    return f"`{path}`", ways, _default(setting), setting.expected, meaning
 
 
 def _link(text: str) -> str:
@@ -122,26 +121,5 @@ def _default(setting: Setting) -> str:
     return f"`{setting.default_text}`{unit}{setting.size_in_words(default)}"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """
-    Write the page, or check it.
-
-    Args:
-        arguments: `--check` or nothing.
-
-    Returns:
-        The exit code: 1 if `--check` found it stale.
-    """
-    text = build()
-    if _PAGE.is_file() and _PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    if "--check" in arguments:
-        sys.stdout.write(f"{_PAGE} is stale: run `make docs`\n")
-        return 1
-    _PAGE.write_text(text, encoding="utf-8", newline="\n")
-    sys.stdout.write(f"{_PAGE} written\n")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(write_or_check({_PAGE: build()}, "make docs"))

@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 from prometheus_client.metrics_core import Metric
 
+from bridge.generated import write_or_check
 from tests.operations.statistics import Statistics, families
 
 
@@ -127,20 +128,6 @@ def _alert(rule: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-def main() -> int:
-    """Write the pages, or check those on disk; gives the exit code."""
-    stale = {
-        path: text
-        for path, text in {_METRICS: _metrics(), _MONITORING: _monitoring()}.items()
-        if path.read_text(encoding="utf-8") != text
-    }
-    for path, text in stale.items():
-        if "--check" in sys.argv:
-            sys.stdout.write(f"{path} is stale: run `make docs`\n")
-        else:
-            path.write_text(text, encoding="utf-8", newline="\n")
-    return int("--check" in sys.argv and bool(stale))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    pages = {_METRICS: _metrics(), _MONITORING: _monitoring()}
+    sys.exit(write_or_check(pages, "make docs"))
