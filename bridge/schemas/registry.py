@@ -59,21 +59,18 @@ _UNKNOWN: Final = frozenset({40401, 40403})
 _TEMPORARY: Final = frozenset({408, 425, 429})
 
 
-class _Body(msgspec.Struct):
-    """The members of a response that are read; defaults where it isn't JSON."""
+class _Response(msgspec.Struct):
+    """What is read of a response; defaults where it isn't JSON."""
 
     id: int = -1
     error_code: int = 0
     message: str = ""
+    status: int = 0
 
-
-class _Response(msgspec.Struct):
-    """A response, without what must not be logged."""
-
-    status: int
-    schema_id: int
-    is_unknown: bool
-    quoted: str
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the registry doesn't have the schema."""
+        return self.status == 404 and self.error_code in _UNKNOWN
 
 
 class SchemaRegistry:
@@ -163,25 +160,22 @@ class SchemaRegistry:
                 _log.info(
                     "registry.registered",
                     subject=subject,
-                    schema_id=response.schema_id,
+                    schema_id=response.id,
                 )
-        if response.status == 200 and 0 <= response.schema_id <= _LARGEST_ID:
-            return response.schema_id
+        if response.status == 200 and 0 <= response.id <= _LARGEST_ID:
+            return response.id
         raise self._failure(response, subject, f"{name}.schema.json")
 
     # -- One request ------------------------------------------------------------------
 
     async def _request(self, path: str, body: bytes) -> _Response:
-        password = self._password()
+        secret = self._settings.password
+        password = "" if secret is None else secret.reveal()
         response = await self._post(path, body, password)
         # The password may have been replaced in the meantime.
-        if response.status == 401 and (renewed := self._password()) != password:
-            response = await self._post(path, body, renewed)
+        if response.status == 401 and secret and secret.reveal() != password:
+            response = await self._post(path, body, secret.reveal())
         return response
-
-    def _password(self) -> str:
-        secret = self._settings.password
-        return "" if secret is None else secret.reveal()
 
     async def _post(self, path: str, body: bytes, password: str) -> _Response:
         settings = self._settings
@@ -216,23 +210,21 @@ class SchemaRegistry:
                 hint=f"Check {_URL}",
             ) from error
         try:
-            members = msgspec.json.decode(received, type=_Body)
+            response = msgspec.json.decode(received, type=_Response)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            members = _Body()
-        message = members.message
+            response = _Response()
         # A registry may repeat the header that it refuses.
         for secret in filter(None, (credentials, password)):
-            message = message.replace(secret, "***")
-        message = printable(message, _MAX_MESSAGE_CHARACTERS).rstrip(". ")
-        quoted = f". It says: {message}" if message else ""
-        is_unknown = status == 404 and members.error_code in _UNKNOWN
-        return _Response(status, members.id, is_unknown, quoted)
+            response.message = response.message.replace(secret, "***")
+        response.status = status
+        return response
 
     # -- What a response means --------------------------------------------------------
 
     def _failure(self, response: _Response, subject: str, file: str) -> KafkaError:
         settings, status = self._settings, response.status
-        quoted = response.quoted
+        message = printable(response.message, _MAX_MESSAGE_CHARACTERS).rstrip(". ")
+        quoted = f". It says: {message}" if message else ""
         if response.is_unknown:
             return self._unknown_schema(subject, file)
         if status in {401, 403}:
