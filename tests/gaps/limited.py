@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -84,18 +83,6 @@ class LimitedApi:
             self._day_began = now
         self.served.append(Served(now, is_own, (minute - 1, day - 1), known))
         return self._limits(minute - 1, day - 1), False
-
-    @property
-    def most_in_a_minute(self) -> int:
-        """The most calls of the bridge in any 60 s."""
-        most, window = 0, deque[float]()
-        for served in self.served:
-            if served.is_own:
-                window.append(served.at)
-            while window and window[0] <= served.at - 60:
-                window.popleft()
-            most = max(most, len(window))
-        return most
 
     def _left(self, now: float) -> tuple[int, float]:
         begins = {
