@@ -52,7 +52,6 @@ class LimitedApi:
         per_day: int | None = 200,
         *,
         minute: MinuteKind = "fixed",
-        tells: bool = True,
     ) -> None:
         self.served: list[Served] = []
         self.known = 0
@@ -62,7 +61,6 @@ class LimitedApi:
         self.per_minute = per_minute
         self.per_day = per_day
         self._minute = minute
-        self._tells = tells
         self._minute_began = self._day_began = -math.inf
 
     def call(self, *, is_own: bool = True, known: int = 0) -> tuple[Limits, bool]:
@@ -109,8 +107,6 @@ class LimitedApi:
         wait: float | None = None,
         limited_by: Literal["minute", "daily"] | None = None,
     ) -> Limits:
-        if not self._tells:
-            return Limits(retry_after_seconds=wait, limited_by=limited_by)
         if self.per_day is None:
             return Limits(
                 self.per_minute, minute, None, None, wait, limited_by=limited_by
