@@ -12,7 +12,7 @@ from tests.browser.scenes import fill
 from tests.browser.stand_in import StandIn, now_ms
 
 
-WIDTHS = (360, 1280, 2560)
+WIDTHS = (320, 768, 1280, 3840)
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
@@ -38,23 +38,9 @@ def test_full_board_is_accessible(
     page.wait_state("Kafka unavailable")
     page.check_accessible()
     page.check_width()
-
-
-@pytest.mark.parametrize("width", [320, 360, 768, 1280, 2560, 3840])
-def test_page_is_as_wide_as_its_window(
-    board: StandIn, open_page: Open, width: int
-) -> None:
-    """Nothing runs out of the window, and a card has room for its words."""
-    fill(board)
-    page = open_page(board.url, viewport={"width": width, "height": 1_000})
-    page.wait_state("Live")
-    expect(page.find(".card")).to_have_count(40)
-
-    page.check_width()
     card = page.find(".card").first.bounding_box()
     assert card
-    assert card["width"] >= 130
-    assert card["width"] <= 420
+    assert 130 <= card["width"] <= 420
 
 
 def test_keyboard_reaches_everything(board: StandIn, open_page: Open) -> None:

@@ -10,18 +10,14 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import trio
-
 from bridge.events import dead_letter
 from bridge.events.intake import Intake
 from bridge.gaps.ledger import Ledger
 from bridge.kafka.relay.epoch import WireFormat
-from bridge.kafka.relay.relay import Relay
-from bridge.outbox import Outbox, OutboxDirectory
-from bridge.settings import KafkaSettings, OutboxSettings
+from bridge.settings import KafkaSettings
 from tests.conftest import Topic
 from tests.examples.records import Job
-from tests.kafka.relay.relaying import until
+from tests.kafka.relay.relaying import Rig, rig
 from tests.rules.drawing import frame_of
 
 
@@ -34,9 +30,9 @@ _SOURCE = f"https://api.dryapi.dev/clients/{CLIENT_ID}"
 class Rooms:
     """Intake, outbox, relay and ledger of one account."""
 
-    def __init__(self, outbox: Outbox, intake: Intake, ledger: Ledger) -> None:
+    def __init__(self, running: Rig, intake: Intake, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._outbox = outbox
+        self.settled = running.nothing_waits
         self._intake = intake
 
     async def publish(self, jobs: Sequence[Job]) -> None:
@@ -44,12 +40,6 @@ class Rooms:
         events = [frame_of(json.dumps(job), is_ascii=True) for job in jobs]
         self._intake.accept(events, time.time_ns() // 1000)
         await self.settled()
-
-    async def settled(self) -> None:
-        """Wait until Kafka has all that there is."""
-        await until(
-            lambda: self._outbox.is_drained and self._outbox.statistics.rows == 0
-        )
 
 
 @asynccontextmanager
@@ -61,37 +51,26 @@ async def open_rooms(
     framing: WireFormat | None = None,
 ) -> AsyncIterator[Rooms]:
     """Open the rooms around an outbox in a folder, for as long as the block runs."""
-    settings = OutboxSettings(dir=folder)
     preview_topic = f"{topic.name}.previews"
     groups = [topic.name, topic.dead_letter, topic.gaps]
     if previews == "topic":
         groups.append(preview_topic)
-    with OutboxDirectory(folder) as directory:
-        outbox = Outbox(
-            directory,
-            settings,
-            refuse_late=partial(
-                dead_letter.late,
-                topic=topic.dead_letter,
-                max_bytes=dead_letter.DEFAULT_MAX_BYTES,
-            ),
-        )
-        relay = Relay(
-            KafkaSettings(bootstrap_servers=topic.bootstrap_servers),
-            groups,
-            outbox,
-            wire_format=framing,
-        )
-        ledger = Ledger(topic.gaps, {CLIENT_ID: _SOURCE}, outbox.keep)
+    late = partial(
+        dead_letter.late,
+        topic=topic.dead_letter,
+        max_bytes=dead_letter.DEFAULT_MAX_BYTES,
+    )
+    settings = KafkaSettings(bootstrap_servers=topic.bootstrap_servers)
+    async with rig(
+        settings, groups, folder, wire_format=framing, refuse_late=late
+    ) as running:
+        ledger = Ledger(topic.gaps, {CLIENT_ID: _SOURCE}, running.outbox.keep)
         intake = Intake(
             ce_source=_SOURCE,
             topic=topic.name,
             dead_letter_topic=topic.dead_letter,
-            offer=outbox.offer,
+            offer=running.outbox.offer,
             previews=previews,
             preview_topic=preview_topic,
         )
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(relay.run)
-            yield Rooms(outbox, intake, ledger)
-            relay.drain()
+        yield Rooms(running, intake, ledger)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -53,7 +52,6 @@ class LimitedApi:
         per_day: int | None = 200,
         *,
         minute: MinuteKind = "fixed",
-        tells: bool = True,
     ) -> None:
         self.served: list[Served] = []
         self.known = 0
@@ -63,7 +61,6 @@ class LimitedApi:
         self.per_minute = per_minute
         self.per_day = per_day
         self._minute = minute
-        self._tells = tells
         self._minute_began = self._day_began = -math.inf
 
     def call(self, *, is_own: bool = True, known: int = 0) -> tuple[Limits, bool]:
@@ -84,18 +81,6 @@ class LimitedApi:
             self._day_began = now
         self.served.append(Served(now, is_own, (minute - 1, day - 1), known))
         return self._limits(minute - 1, day - 1), False
-
-    @property
-    def most_in_a_minute(self) -> int:
-        """The most calls of the bridge in any 60 s."""
-        most, window = 0, deque[float]()
-        for served in self.served:
-            if served.is_own:
-                window.append(served.at)
-            while window and window[0] <= served.at - 60:
-                window.popleft()
-            most = max(most, len(window))
-        return most
 
     def _left(self, now: float) -> tuple[int, float]:
         begins = {
@@ -122,8 +107,6 @@ class LimitedApi:
         wait: float | None = None,
         limited_by: Literal["minute", "daily"] | None = None,
     ) -> Limits:
-        if not self._tells:
-            return Limits(retry_after_seconds=wait, limited_by=limited_by)
         if self.per_day is None:
             return Limits(
                 self.per_minute, minute, None, None, wait, limited_by=limited_by

@@ -198,43 +198,6 @@ def test_the_reserve_is_of_minute_and_day(reserve: int, minute: int, day: int) -
     assert moments.count(0.0) == minute
 
 
-@pytest.mark.parametrize(
-    ("told", "minute", "day"),
-    [
-        (Limits(50, 49, 200, 199), 36, 149),
-        (Limits(50, 20, 200, 60), 7, 10),
-        (Limits(50, 5, 200, 50), 0, 0),
-        (Limits(50, 99, 200, 999), 37, 150),
-        (Limits(minute_remaining=20, day_remaining=60), 7, 10),
-        (Limits(300, 299, 5000, 4999), 224, 3749),
-    ],
-)
-def test_the_server_is_right_about_what_is_left(
-    told: Limits, minute: int, day: int
-) -> None:
-    """It counts the calls of the user's programs, and has forgotten older ones."""
-    calls = Calls()
-    calls(30)
-    calls(1, told)
-    assert calls.left == (minute, day)
-
-
-def test_a_call_in_flight_counts() -> None:
-    """Also one that never ends: it may have arrived."""
-    calls = Calls()
-    calls.limiter.begin(Purpose.GAP)
-    assert calls.left == (36, 149)
-
-
-def test_stale_jobs_get_a_quarter_of_minute_and_day() -> None:
-    """The rest is left to gaps."""
-    calls = Calls()
-    moments = calls(1000, purpose=Purpose.STALE)
-    assert len(moments) == 37
-    assert all(moments[n + 9] - moments[n] >= 60 for n in range(37 - 9))
-    assert len(calls(1000)) == 150 - 37
-
-
 # -- Waits ---------------------------------------------------------------------
 
 
@@ -289,21 +252,6 @@ def test_a_failing_server_may_ask_for_a_longer_wait(
     calls = Calls()
     calls(1, Limits(retry_after_seconds=asked), failed=True)
     assert least <= calls()[0] <= most
-
-
-def test_an_incident_does_not_use_the_minute_up() -> None:
-    """All calls that the server hasn't counted are possible right after it."""
-    calls = Calls()
-    used = iter(range(49, -1, -1))
-
-    def response() -> Limits:
-        return Limits(50, next(used), 200, 199)
-
-    calls(34, response)
-    calls(4, failed=True)
-    first, second, third, fourth = calls(4, response)
-    assert first == second == third < 40
-    assert fourth >= 60
 
 
 def test_an_incident_does_not_use_the_day_up() -> None:

@@ -66,31 +66,6 @@ def unknown(world: World, *gap_ids: str) -> list[int | None]:
 # -- Jobs of gaps ---------------------------------------------------------------
 
 
-async def test_jobs_of_a_gap_are_determined(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """Ends are written, what runs is left to the socket, 404 is unknown."""
-    world.run_jobs(["done", "failed", "running", "pending", "gone"])
-    world.dryapi.answers = {
-        "done": answered("done", result_url="https://r/1"),
-        "failed": answered("error"),
-        "running": answered("processing"),
-        "pending": answered("pending"),
-        "gone": NOT_FOUND,
-    }
-    gap_id = world.close_gap()
-    await world.runs(30)
-    assert world.outbox.ended == {"done", "failed"}
-    assert sorted(world.dryapi.jobs_asked) == sorted(world.dryapi.answers)
-    gap = world.gaps[gap_id]
-    assert (gap.healed_by_status_endpoint, gap.unknown) == (2, 1)
-    statistics = world.statistics
-    assert statistics.requests["42", Outcome.ANSWERED] == 4
-    assert statistics.requests["42", Outcome.NOT_FOUND] == 1
-    assert (statistics.healed, statistics.unknown) == ({"42": 2}, {"42": 1})
-    assert statistics.waiting["42", Purpose.GAP] == 0
-
-
 async def test_the_likeliest_to_have_ended_is_first(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -148,22 +123,6 @@ async def test_gaps_share_a_question(world: World, autojump_clock: MockClock) ->
     assert world.dryapi.jobs_asked == ["a", "b"]
     assert unknown(world, *gaps) == [1, 1]
     assert [world.gaps[gap_id].healed_by_status_endpoint for gap_id in gaps] == [1, 1]
-
-
-@pytest.mark.parametrize("status", ["in_progress", "done"])
-async def test_the_socket_wins_while_a_request_is_in_flight(
-    world: World, autojump_clock: MockClock, status: str
-) -> None:
-    """Its event is published, the answer is not, and the gap is resolved."""
-    world.run_jobs(["a"])
-    world.dryapi.answers["a"] = answered("done")
-    world.dryapi.before_answer = lambda job: world.outbox.hear("42", job, status)
-    gap_id = world.close_gap()
-    await world.runs(30)
-    assert world.outbox.records == []
-    assert unknown(world, gap_id) == [0]
-    assert world.statistics.superseded == {"42": 1}
-    assert world.statistics.healed == {"42": 0}
 
 
 async def test_a_job_that_the_outbox_forgets_stays_unknown(
@@ -258,22 +217,6 @@ async def test_a_gap_is_not_unknown_forever(
 
 
 # -- Stale jobs -----------------------------------------------------------------
-
-
-async def test_a_stale_job_is_asked_about(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """Its end is written, though there was no gap; others are left alone."""
-    world.run_jobs(["stale"], age_seconds=STALE - 100)
-    world.run_jobs(["fresh"], age_seconds=STALE - 300)
-    world.dryapi.default = answered("error")
-    await world.runs(100 + LOOK + 1)
-    ((name, at),) = world.dryapi.asked
-    assert name == "stale"
-    assert at >= 100
-    assert world.outbox.ended == {"stale"}
-    assert world.statistics.waiting["42", Purpose.STALE] == 0
-    assert world.gaps == {}
 
 
 async def test_a_running_job_is_asked_about_ever_more_rarely(

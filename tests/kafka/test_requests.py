@@ -1,20 +1,14 @@
-"""What the bridge asks and does beside aiokafka's consumer, and that aiokafka needs it.
-
-A test that fails here after an update says which entry of the list in
-`bridge.kafka.requests` has to be looked at.
-"""
+"""What the bridge asks and does beside aiokafka's consumer."""
 
 from __future__ import annotations
 
 import asyncio  # noqa: TID251 - what is tested runs on asyncio
-import uuid
 from collections.abc import Coroutine
 from typing import Any
 
 import psutil
 import pytest
 from aiokafka import TopicPartition, errors  # noqa: TID251 - looked at
-from confluent_kafka import Producer
 
 from bridge.kafka import connection, requests
 from bridge.kafka.connection import connected, consuming, partitions_of
@@ -35,6 +29,7 @@ from tests.kafka.reading.readers import DEADLINE_SECONDS, produce, settings_of
 from tests.kafka.relay.faults import intercept
 from tests.kit.broker import KafkaBroker
 from tests.kit.kafka import KafkaServer
+from tests.kit.writer import Sent, open_transaction
 
 
 _UNKNOWN_TOPIC = 3
@@ -48,12 +43,6 @@ def run(work: Coroutine[Any, Any, None]) -> None:
 def test_leaders_tell_every_end_of_a_log(topic: Topic) -> None:
     """Begin, a moment, both ends and the leader's own; and what is held by whom."""
     produce(topic, 9)
-    name = {"bootstrap.servers": topic.bootstrap_servers}
-    holder = Producer({**name, "transactional.id": uuid.uuid4().hex})
-    holder.init_transactions(DEADLINE_SECONDS)
-    holder.begin_transaction()
-    holder.produce(topic.name, b"open", partition=1)
-    assert holder.flush(DEADLINE_SECONDS) == 0
 
     async def ask() -> None:
         async with connected(settings_of(topic)) as client:
@@ -71,8 +60,9 @@ def test_leaders_tell_every_end_of_a_log(topic: Topic) -> None:
         async with open_log(settings_of(topic), topic.name) as log:
             assert await log.held() == {1: 3}
 
-    run(ask())
-    holder.abort_transaction(DEADLINE_SECONDS)
+    held = [Sent(b"open", partition=1)]
+    with open_transaction(topic.bootstrap_servers, topic.name, held):
+        run(ask())
 
 
 def test_a_policy_says_whether_a_topic_may_have_holes(

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bridge.errors import OutboxDamagedError, OutboxFormatError
+from bridge.errors import OutboxDamagedError
 from bridge.outbox import Outbox
 from bridge.outbox.database import Database
 from bridge.outbox.values import LeftGap, Loss, Spent
@@ -117,18 +117,6 @@ def test_a_changed_row_is_lost_alone(tmp_path: Path) -> None:
     numbers, losses, _ = _recovered(tmp_path)
     assert set(range(_COUNT)) - set(numbers) == {6}
     assert [loss.records for loss in losses] == [1]
-
-
-def test_a_foreign_file_is_left_alone(tmp_path: Path) -> None:
-    """What is whole, and another program's, is refused and not moved."""
-    _fill(tmp_path)
-    with _database(tmp_path).open("r+b") as file:
-        # The application's id in SQLite's header: https://sqlite.org/fileformat.html
-        file.seek(68)
-        file.write(b"else")
-    with pytest.raises(OutboxFormatError), opened(tmp_path):
-        pass
-    assert _aside(tmp_path) == []
 
 
 # -- Each table ----------------------------------------------------------------------

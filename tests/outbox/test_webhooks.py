@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import msgspec
 import pytest
 
 from bridge.errors import OutboxDamagedError
 from bridge.outbox import Outbox
-from bridge.outbox.rows import checksum
 from bridge.outbox.values import Held
 from tests.outbox.making import answer, append, delivery, event, opened, source_of
 
@@ -131,20 +129,6 @@ def test_what_has_changed_is_damage(tmp_path: Path, change: str) -> None:
             ask(9)
             with pytest.raises(OutboxDamagedError, match="has changed"):
                 outbox.commit()
-
-
-@pytest.mark.parametrize("written", [b"\xc0", b"", msgspec.msgpack.encode({"a": 1})])
-def test_what_is_no_record_is_damage(tmp_path: Path, written: bytes) -> None:
-    """Though its sum be right."""
-    with opened(tmp_path):
-        pass
-    with closing(sqlite3.connect(tmp_path / "outbox.sqlite3")) as file:
-        total = checksum(None, written, b"7 None")
-        row = (1, 7, None, written, total)
-        file.execute("INSERT INTO held VALUES (?, ?, ?, ?, ?)", row)
-        file.commit()
-    with opened(tmp_path) as outbox, pytest.raises(OutboxDamagedError):
-        _held(outbox)
 
 
 def test_no_place_is_given_twice(tmp_path: Path) -> None:

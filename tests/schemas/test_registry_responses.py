@@ -20,7 +20,6 @@ from bridge.errors import (
     RegistryRefusedError,
     RegistryUnreachableError,
 )
-from bridge.schemas.json_schema import text_of
 from bridge.settings import Secret
 from tests.schemas.scripted import (
     Asked,
@@ -53,18 +52,6 @@ def found(schema_id: int) -> Reply:
     return Reply(
         200, json.dumps({"subject": "s", "version": 1, "id": schema_id}).encode()
     )
-
-
-def test_a_schema_is_looked_up_before_it_is_registered() -> None:
-    """Where it is there, no right to write is needed; the text is the file's."""
-    with ScriptedRegistry(always(found(7))).serving() as registry:
-        prefix_of(made(f"{registry.url}/", register=True))
-
-    (asked,) = registry.asked
-    assert asked.path == "/subjects/jobs-value"
-    assert asked.headers["Content-Type"] == "application/vnd.schemaregistry.v1+json"
-    assert asked.body == {"schemaType": "JSON", "schema": text_of("job-status")}
-    assert "Authorization" not in asked.headers
 
 
 @pytest.mark.parametrize("code", [40401, 40403])

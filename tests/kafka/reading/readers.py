@@ -27,7 +27,6 @@ def produce(
     count: int,
     *,
     first: int = 0,
-    name: str | None = None,
     size_bytes: int = 10,
     timestamp_ms: int = 0,
 ) -> None:
@@ -35,11 +34,11 @@ def produce(
     producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
     for number in range(first, first + count):
         producer.produce(
-            name or topic.name,
+            topic.name,
             key=f"key-{number}".encode(),
             value=str(number).encode().ljust(size_bytes),
             headers=[("ce_id", f"id-{number}".encode()), ("empty", None)],
-            partition=number % topic.partitions if name is None else 0,
+            partition=number % topic.partitions,
             timestamp=timestamp_ms,
         )
     assert producer.flush(DEADLINE_SECONDS) == 0

@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 import pytest
 import trio
-from confluent_kafka import Producer
 from confluent_kafka.cimpl import NewPartitions, TopicPartition
 
 from bridge.errors import KafkaError, KafkaRefusedError, KafkaUnreachableError
@@ -31,6 +30,7 @@ from tests.kafka.reading.readers import (
 )
 from tests.kit.broker import KafkaBroker, admin_of
 from tests.kit.kafka import KafkaServer
+from tests.kit.writer import Sent, write, write_transaction
 
 
 # A time that no retention takes while the tests run.
@@ -123,10 +123,8 @@ async def test_new_partitions_are_read_from_their_beginning(
             admin = admin_of(topic.bootstrap_servers)
             futures = admin.create_partitions([NewPartitions(topic.name, 5)])
             futures[topic.name].result(DEADLINE_SECONDS)
-            producer = Producer({"bootstrap.servers": topic.bootstrap_servers})
-            for partition in (0, 4):
-                producer.produce(topic.name, value=b"77", partition=partition)
-            producer.flush(DEADLINE_SECONDS)
+            records = [Sent(b"77", partition=partition) for partition in (0, 4)]
+            write(topic.bootstrap_servers, topic.name, records)
 
         await trio.to_thread.run_sync(grow)
         records = await read(source, 2)
@@ -138,21 +136,10 @@ async def test_only_committed_records_come(topic: Topic) -> None:
     """Aborted records are passed over, and the end lies behind the markers."""
 
     def transact() -> None:
-        producer = Producer(
-            {
-                "bootstrap.servers": topic.bootstrap_servers,
-                "transactional.id": uuid.uuid4().hex,
-            }
-        )
-        producer.init_transactions(DEADLINE_SECONDS)
-        for number, ending in ((1, "commit"), (2, "abort"), (3, "commit")):
-            producer.begin_transaction()
-            producer.produce(topic.name, value=str(number).encode(), partition=0)
-            if ending == "commit":
-                producer.commit_transaction(DEADLINE_SECONDS)
-            else:
-                producer.flush(DEADLINE_SECONDS)
-                producer.abort_transaction(DEADLINE_SECONDS)
+        for number, commit in ((b"1", True), (b"2", False), (b"3", True)):
+            write_transaction(
+                topic.bootstrap_servers, topic.name, [Sent(number)], commit=commit
+            )
 
     await trio.to_thread.run_sync(transact)
     async with TopicReader(

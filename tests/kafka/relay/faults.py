@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -23,7 +22,7 @@ from aiokafka.producer.transaction_manager import (  # noqa: TID251 - likewise
 )
 from aiokafka.protocol.produce import ProduceRequest  # noqa: TID251 - likewise
 from aiokafka.protocol.transaction import EndTxnRequest  # noqa: TID251 - likewise
-from confluent_kafka import IsolationLevel, Producer, TopicPartition
+from confluent_kafka import IsolationLevel, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.conftest import Topic
@@ -264,24 +263,6 @@ def note_transactions(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(TransactionManager, "begin_transaction", noted)
     return begun
-
-
-@contextmanager
-def foreign_transaction(topic: Topic, partitions: range) -> Iterator[Producer]:
-    """Begin and write a transaction of somebody else; its end is the test's."""
-    producer = Producer(
-        {
-            "bootstrap.servers": topic.bootstrap_servers,
-            "transactional.id": f"foreign-{uuid.uuid4()}",
-            "transaction.timeout.ms": 60_000,
-        }
-    )
-    producer.init_transactions(_PATIENCE_SECONDS)
-    producer.begin_transaction()
-    for partition in partitions:
-        producer.produce(topic.name, value=b"foreign", partition=partition)
-    assert producer.flush(_PATIENCE_SECONDS) == 0
-    yield producer
 
 
 @contextmanager

@@ -5,8 +5,15 @@ from __future__ import annotations
 import asyncio  # noqa: TID251 - what is made to wait runs on it
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,19 +21,18 @@ from typing import Literal
 
 import pytest
 import trio
-from confluent_kafka import Producer as ForeignProducer
 
 from bridge.events.record import Envelope, Record
 from bridge.kafka.producer import Producer
 from bridge.kafka.relay.epoch import WireFormat
 from bridge.kafka.relay.relay import Relay
-from bridge.kafka.relay.statistics import PublicationTrace
 from bridge.kafka.topics import NO_NEEDS, TopicNeeds, TopicRole
 from bridge.outbox import Outbox, OutboxDirectory
 from bridge.settings import KafkaSettings, OutboxSettings
 from tests.conftest import Topic
-from tests.kit import reader
+from tests.kit import reader, writer
 from tests.kit.broker import configure_broker, configure_topic
+from tests.kit.writer import Sent
 
 
 # Far above what any wait takes on a busy machine, below the 60 s of a test.
@@ -92,7 +98,6 @@ class Rig:
     topics: Sequence[str]
     ended: trio.Event = field(default_factory=trio.Event)
     errors: list[Exception] = field(default_factory=list)
-    _scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     def offer(self, topic: str, numbers: Iterable[int], size_bytes: int = 0) -> None:
         """Give the outbox events by their numbers."""
@@ -123,15 +128,10 @@ class Rig:
         """Wait until all that was offered is committed and in Kafka."""
         await until(lambda: self.outbox.is_drained and self.outbox.statistics.rows == 0)
 
-    def cancel(self) -> None:
-        """Cancel the relay's `run`."""
-        self._scope.cancel()
-
     async def run(self) -> None:
         """Run the relay and keep what it raises."""
         try:
-            with self._scope:
-                await self.relay.run()
+            await self.relay.run()
         except Exception as error:  # noqa: BLE001 - the test looks at it
             self.errors.append(error)
         finally:
@@ -184,26 +184,23 @@ async def rig(
     folder: Path,
     *,
     dead_letter_topic: str | None = None,
-    max_dead_letter_bytes: int = 1_000_000,
     delivery: Delivery = "idempotent",
     wire_format: WireFormat | None = None,
     needs: Mapping[str, TopicNeeds] = NO_NEEDS,
-    trace: PublicationTrace | None = None,
+    refuse_late: Callable[[Record], Record] | None = None,
 ) -> AsyncIterator[Rig]:
     """Run an outbox and its relay as `Relay` says; leaving aborts the relay."""
     limits = OutboxSettings(dir=folder, buffer_bytes=256 * 2**20)
     with OutboxDirectory(folder) as directory:
-        outbox = Outbox(directory, limits)
+        outbox = Outbox(directory, limits, refuse_late=refuse_late)
         relay = Relay(
             settings,
             topics,
             outbox,
             dead_letter_topic=dead_letter_topic,
-            max_dead_letter_bytes=max_dead_letter_bytes,
             delivery=delivery,
             wire_format=wire_format,
             needs=needs,
-            trace=trace,
         )
         running = Rig(outbox, relay, topics)
         async with trio.open_nursery() as nursery:
@@ -300,9 +297,18 @@ def write_foreign(
     key: bytes | None = None,
 ) -> None:
     """Write somebody else's records."""
-    producer = ForeignProducer({"bootstrap.servers": topic.bootstrap_servers})
-    for number in range(count):
-        producer.produce(
-            topic.name, key=key, value=b"foreign %d" % number, partition=partition
-        )
-    assert producer.flush(DEADLINE_SECONDS) == 0
+    # Of now: segments are closed by the age of their records.
+    now_ms = time.time_ns() // 1_000_000
+    records = [
+        Sent(b"foreign %d" % number, key, {}, now_ms, partition)
+        for number in range(count)
+    ]
+    writer.write(topic.bootstrap_servers, topic.name, records)
+
+
+@contextmanager
+def foreign_transaction(topic: Topic) -> Iterator[None]:
+    """Have a transaction of somebody else open in each partition for the block."""
+    records = [Sent(b"foreign", partition=one) for one in range(topic.partitions)]
+    with writer.open_transaction(topic.bootstrap_servers, topic.name, records):
+        yield

@@ -22,7 +22,6 @@ from tests.conftest import Topic
 from tests.kafka.relay.faults import (
     Forgery,
     LostEnds,
-    foreign_transaction,
     forge_answers,
     intercept,
     wait_held_back,
@@ -31,6 +30,7 @@ from tests.kafka.relay.relaying import (
     DELIVERIES,
     check_topic,
     feed,
+    foreign_transaction,
     opened,
     read_back,
     rig,
@@ -126,10 +126,9 @@ async def test_somebodys_open_transaction_does_not_stop_the_writing(
     async with sending(topic, tmp_path, delivery="transactional") as running:
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
-        with foreign_transaction(topic, range(topic.partitions)) as foreign:
+        with foreign_transaction(topic):
             await feed(running, topic, 300, first=200)
             await running.all_sent(topic.name, 500)
-            await trio.to_thread.run_sync(foreign.abort_transaction)
         assert running.relay.statistics.producer_recycles == 0
     check_topic(await read_back(topic), range(500))
 
@@ -144,21 +143,19 @@ async def test_resuming_waits_for_the_end_of_somebodys_transaction(
     ) as running:
         await feed(running, topic, 200)
         await running.all_sent(topic.name, 200)
-        with (
-            structlog.testing.capture_logs() as lines,
-            foreign_transaction(topic, range(topic.partitions)) as foreign,
-        ):
-            await feed(running, topic, 100, first=200)
-            await running.all_sent(topic.name, 300)
-            forge_answers(
-                monkeypatch, Forgery(topic.name, 1, 45, times=1, appended=True)
-            )
-            await feed(running, topic, 100, first=300)
-            # Tried more than once.
-            await trio.sleep(3)
-            assert running.sent(topic.name) < 400
-            assert "open transaction holds" in str(running.relay.statistics.last_error)
-            await trio.to_thread.run_sync(foreign.abort_transaction)
+        with structlog.testing.capture_logs() as lines:
+            with foreign_transaction(topic):
+                await feed(running, topic, 100, first=200)
+                await running.all_sent(topic.name, 300)
+                forge_answers(
+                    monkeypatch, Forgery(topic.name, 1, 45, times=1, appended=True)
+                )
+                await feed(running, topic, 100, first=300)
+                # Tried more than once.
+                await trio.sleep(3)
+                assert running.sent(topic.name) < 400
+                error = running.relay.statistics.last_error
+                assert "open transaction holds" in str(error)
             await running.all_sent(topic.name, 400)
     waits = [line for line in lines if line["event"] == "kafka.unavailable"]
     assert len(waits) == 1

@@ -17,11 +17,11 @@ from bridge.settings import KafkaSettings, Secret
 from tests.conftest import Topic
 from tests.kafka.reading.readers import produce, read
 from tests.kafka.relay.relaying import (
+    Delivery,
     check_topic,
     opened,
     read_back,
     rig,
-    sending,
     settings_for,
 )
 from tests.kit.guest import Guest, Right
@@ -36,9 +36,14 @@ def topic_of(secure: SecureKafka, partitions: int = 1) -> Topic:
     return Topic(name, f"{name}.dlq", f"{name}.gaps", partitions, servers)
 
 
-async def carry(settings: KafkaSettings, topic: Topic, folder: Path) -> None:
+async def carry(
+    settings: KafkaSettings,
+    topic: Topic,
+    folder: Path,
+    delivery: Delivery = "idempotent",
+) -> None:
     """Bring events to Kafka and read them back."""
-    async with rig(settings, [topic.name], folder) as running:
+    async with rig(settings, [topic.name], folder, delivery=delivery) as running:
         await opened(running, topic.partitions)
         running.offer(topic.name, range(30))
         await running.all_sent(topic.name, 30)
@@ -48,18 +53,24 @@ async def carry(settings: KafkaSettings, topic: Topic, folder: Path) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("listener", "mechanism"),
+    ("listener", "mechanism", "delivery"),
     [
-        ("PASSWORDS", "PLAIN"),
-        ("PASSWORDS", "SCRAM-SHA-256"),
-        ("PASSWORDS", "SCRAM-SHA-512"),
-        ("OPENLY", "PLAIN"),
-        ("MUTUAL", None),
-        ("TOKENS", "OAUTHBEARER"),
+        ("PASSWORDS", "PLAIN", "idempotent"),
+        ("PASSWORDS", "SCRAM-SHA-256", "idempotent"),
+        ("PASSWORDS", "SCRAM-SHA-512", "idempotent"),
+        ("OPENLY", "PLAIN", "idempotent"),
+        ("MUTUAL", None, "idempotent"),
+        ("TOKENS", "OAUTHBEARER", "idempotent"),
+        # Both transactional producers and the coordinator's connections.
+        ("TOKENS", "OAUTHBEARER", "transactional"),
     ],
 )
 async def test_events_reach_a_broker_that_demands_it(
-    secure: SecureKafka, tmp_path: Path, listener: str, mechanism: str | None
+    secure: SecureKafka,
+    tmp_path: Path,
+    listener: str,
+    mechanism: str | None,
+    delivery: Delivery,
 ) -> None:
     """Producer, log reader and admin sign in alike; a locked key is opened."""
     topic = topic_of(secure)
@@ -69,23 +80,7 @@ async def test_events_reach_a_broker_that_demands_it(
         chosen["ssl_key_file"] = str(locked.key)
         chosen["ssl_cert_file"] = str(locked.certificate)
         chosen["ssl_key_password"] = Secret("sesame")
-    await carry(settings_for(topic, **chosen), topic, tmp_path)
-
-
-@pytest.mark.timeout(120)
-async def test_transactions_are_signed_in_for_as_well(
-    secure: SecureKafka, tmp_path: Path
-) -> None:
-    """Both transactional producers and the coordinator's connections take a token."""
-    topic = topic_of(secure)
-    settings = settings_for(topic, **secure.settings("TOKENS"))
-    async with sending(
-        topic, tmp_path, settings=settings, delivery="transactional"
-    ) as running:
-        running.offer(topic.name, range(30))
-        await running.all_sent(topic.name, 30)
-    records = await read_back(topic)
-    assert len(records) == 30
+    await carry(settings_for(topic, **chosen), topic, tmp_path, delivery)
 
 
 @pytest.mark.timeout(120)
