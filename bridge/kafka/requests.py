@@ -7,56 +7,65 @@ without an underscore of `aiokafka.client`, `aiokafka.conn` (in `probe`) and
 `aiokafka.protocol`. What isn't offered is asked by requests of the bridge's own
 (`AIOKafkaClient.send`); what is done otherwise is worked around.
 
-Some name the test in `tests/kafka` that fails without the workaround.
+A test for each fails when aiokafka moves: in `tests/kafka/test_aiokafka.py`, or in the
+file of `tests/kafka` that is named.
 
 Requests:
 
 - Kafka's id of a topic, which a later one of the same name doesn't have, and what
   this user may do with it (KIP-430). aiokafka speaks metadata up to version 5, ids came
-  with version 10 (KIP-516, Kafka 2.8). `describe_topics`.
+  with version 10 (KIP-516, Kafka 2.8). `describe_topics`;
+  `test_metadata_has_no_topic_ids`.
 - Where a leader's log ends, beyond what is replicated: a consumer gets the high
   watermark. And where it ends for readers of committed records and for others, side by
-  side: a consumer has one isolation level. `ask_offsets` with `DEBUGGER`, `log.held`.
+  side: a consumer has one isolation level. `ask_offsets` with `DEBUGGER`, `log.held`;
+  `test_no_argument_asks_for_more`.
 - Topics' configurations: the admin client would be a third connection.
-  `topic_configs`.
+  `topic_configs`; `test_no_argument_asks_for_more`.
 - An empty transaction that names partitions, which ends what an earlier one of its id
   has left open there (KAFKA-20734): a producer adds a partition only with records.
-  `commit_empty`.
+  `commit_empty`; `test_an_empty_transaction_asks_no_broker`.
 
 Workarounds of producers:
 
 - None takes a sequence number back, so any failed batch spoils it: an epoch of the
-  relay ends with it.
+  relay ends with it. `test_a_failed_batch_spoils_an_idempotent_producer`.
 - `stop` waits for brokers that don't answer (issue 1101): a task factory finds the
-  tasks to cancel.
+  tasks to cancel. `test_stopping_a_producer_waits_for_brokers_that_are_away`.
 - A batch may never get its answer (issue 1018): it is abandoned after a while.
   `relay/test_producer.py::test_a_batch_that_the_client_forgets_is_given_up`.
 - While no leader is known, one is asked for without a pause: that ends the epoch.
   `relay/test_leaders.py::test_no_client_spins_while_no_leader_is_known_and_no_broker_answers`.
 - A batch that the broker has already is acknowledged at no offset: the log is asked.
+  `test_a_batch_that_the_broker_has_comes_without_its_offset`.
 - INVALID_RECORD (87) has no class, and looks like a broker's own bug: a single record
-  that is refused again and again is a dead letter.
+  that is refused again and again is a dead letter. `test_invalid_record_has_no_class`.
 - An id that has just committed waits 20 ms before it adds partitions: two take turns.
+  `test_an_id_that_has_just_committed_waits`.
 
 Workarounds of readers:
 
 - `getmany` fails for ever where one assigned partition has no position, so offsets are
   found first, and partitions assigned and sought without an await between; and it gives
   the loop no turn while it has records, so `sleep(0)` is awaited.
+  `test_a_partition_without_position_fails_all_and_records_give_no_turn`.
 - A consumer's `stop` takes the cancellation of a fetch for its own, and leaves its
   connections open: it is unsubscribed before it is stopped.
+  `test_a_consumer_stops_with_a_cancellation_of_its_own`.
 - A task that died is only logged: a partition that has a leader and doesn't answer for
-  a minute shows it.
+  a minute shows it. `test_a_client_whose_task_died_is_silent`.
 - A position stays before offsets that hold nothing any more at a log's end: two answers
-  without a record show it.
+  without a record show it. `test_a_position_stays_before_offsets_that_hold_nothing`.
 
 Workarounds of connections:
 
 - A start that is cancelled forgets its connection: starts are shielded, and loops abort
-  what is left.
+  what is left. `test_a_start_that_is_cancelled_forgets_its_connection`.
 - A refused token isn't an error of a connection's: `probe` shows the token itself.
+  `test_what_a_broker_answers_to_a_token_is_not_looked_at`.
 - A password and a TLS context are a client's for life: the next epoch, or the reader's
   next client, has the new password; the context follows its files.
+  `test_no_argument_asks_for_more`.
 """
 
 from __future__ import annotations
