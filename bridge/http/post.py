@@ -36,7 +36,7 @@ class NoResponseError(Exception):
 
 
 def basic_credentials(username: str, password: str) -> str:
-    """Return what stands behind `Basic` in the header `Authorization`."""
+    """Return the value after `Basic` in the header `Authorization`."""
     return base64.b64encode(f"{username}:{password}".encode()).decode()
 
 
