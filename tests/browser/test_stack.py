@@ -61,7 +61,7 @@ def _a_job_sharpens_and_is_done(made: Stack, page: Watched) -> None:
 
 
 def _another_ends_as_error(made: Stack, page: Watched) -> None:
-    """A job that fails is told of by its webhook, with the reason."""
+    """A job's failure is reported by its webhook, with the reason."""
     card = page.card(made.start_job(steps=2, seconds=0.3, fails=True))
     expect(card.locator(".word")).to_have_text("Error", timeout=_PATIENCE_MS)
     expect(card.locator(".error")).to_be_visible()
@@ -69,9 +69,9 @@ def _another_ends_as_error(made: Stack, page: Watched) -> None:
 
 
 def _a_dead_letter_appears(made: Stack, page: Watched) -> None:
-    """What is no status stands among the dead letters, as it was sent."""
+    """An unknown status is shown as a dead letter, as it was sent."""
     expect(page.find("#dead-letters-summary")).to_have_text("none")
-    made.publish({"request_id": "nobody", "status": "<b>dancing</b>"})
+    made.publish({"request_id": "unknown", "status": "<b>dancing</b>"})
     reason = page.find("#reasons li")
     expect(reason).to_have_count(1, timeout=_PATIENCE_MS)
     reason.locator("summary").click()

@@ -172,7 +172,7 @@ def test_a_minutes_limit_alone_says_that_the_day_has_none() -> None:
     """Not so in a failure or a refusal, which may be another server's."""
     calls = Calls()
     days = []
-    for told, failed in (
+    for reported, failed in (
         (Limits(300, 0, retry_after_seconds=1, limited_by="minute"), False),
         (Limits(retry_after_seconds=1, limited_by="minute"), False),
         (Limits(), False),
@@ -180,7 +180,7 @@ def test_a_minutes_limit_alone_says_that_the_day_has_none() -> None:
         (Limits(300, 299), False),
         (BASIC, False),
     ):
-        calls(1, told, failed=failed)
+        calls(1, reported, failed=failed)
         days.append(calls.left[1])
     assert days == [149, 148, 147, 147, None, 149]
 
@@ -199,7 +199,7 @@ def test_the_reserve_is_of_minute_and_day(reserve: int, minute: int, day: int) -
 
 
 @pytest.mark.parametrize(
-    ("told", "minute", "day"),
+    ("reported", "minute", "day"),
     [
         (Limits(50, 49, 200, 199), 36, 149),
         (Limits(50, 20, 200, 60), 7, 10),
@@ -210,12 +210,12 @@ def test_the_reserve_is_of_minute_and_day(reserve: int, minute: int, day: int) -
     ],
 )
 def test_the_server_is_right_about_what_is_left(
-    told: Limits, minute: int, day: int
+    reported: Limits, minute: int, day: int
 ) -> None:
     """It counts the calls of the user's programs, and has forgotten older ones."""
     calls = Calls()
     calls(30)
-    calls(1, told)
+    calls(1, reported)
     assert calls.left == (minute, day)
 
 

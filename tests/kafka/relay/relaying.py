@@ -173,7 +173,7 @@ async def until(condition: object, seconds: float = DEADLINE_SECONDS) -> None:
     """Wait until a condition holds; it belongs to another thread."""
     assert callable(condition)
     with trio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110 - nobody sets an event for it
+        while not condition():  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(0.01)
 
 
@@ -299,7 +299,7 @@ def write_foreign(
     *,
     key: bytes | None = None,
 ) -> None:
-    """Write somebody else's records."""
+    """Write another program's records."""
     producer = ForeignProducer({"bootstrap.servers": topic.bootstrap_servers})
     for number in range(count):
         producer.produce(
