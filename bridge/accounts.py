@@ -1,8 +1,8 @@
 """
-All accounts: each with its session, its intake and its gaps, side by side.
+All accounts: each with its session, its intake and its gaps.
 
-One account's refusal leaves the others running: it is retried slowly, for as long as
-any other account isn't refused as well.
+If one account is refused, the others go on. It is retried slowly, as long as any other
+account isn't refused.
 """
 
 from __future__ import annotations

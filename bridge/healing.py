@@ -1,8 +1,7 @@
 """
-What heals gaps, wired for all accounts: dryAPI's status endpoint, and its webhooks.
+Connects reconciliation for all accounts: dryAPI's status endpoint, and its webhooks.
 
-Each account has an intake for what either brings, so that the same rules decide what
-conforms, whatever its origin.
+Each account has an intake for both, so the same rules apply to events of any origin.
 """
 
 from __future__ import annotations

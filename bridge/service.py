@@ -1,9 +1,9 @@
 """
-The service: which tasks there are, who owns them, in which order they stop.
+The service: its tasks, their owners, and the order in which they stop.
 
-The rooms meet here and nowhere else. Stopping goes with the stream: first the
-socket closes, then the buffer reaches the disk, then the relay gets its
-deadline; what is left stays in the outbox for the next start.
+Only this module connects the packages. A stop follows the data: first the socket
+closes, then the buffer is written to disk, then the relay sends until its deadline.
+What is left stays in the outbox for the next start.
 """
 
 from __future__ import annotations

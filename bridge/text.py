@@ -1,9 +1,9 @@
 """
-What may be shown of a text: no secrets, and nothing that a terminal obeys.
+Makes texts safe to show: without secrets, and without control codes of terminals.
 
-Secrets are kept out of messages where messages are made. What slips through a library's
-exception or an echoed request is found here: known secrets by their value, those made
-for one connection or one job by their form.
+Messages are made without secrets. This module removes those in a library's exception or
+an echoed request: known secrets by their value, those of one connection or one job by
+their form.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 Work in other threads, for as long as a trio task lives.
 
-Owns a thread's end: it is asked to stop, waited for, and abandoned if it doesn't; and
-how another thread's answer gets into trio.
+Owns a thread's end: a request to stop, a wait, and then it is abandoned. Also passes
+another thread's result to trio.
 """
 
 from __future__ import annotations

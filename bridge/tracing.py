@@ -1,11 +1,11 @@
 """
-OpenTelemetry: a span for each event that comes in, and one for each batch sent.
+OpenTelemetry: a span for each event received, and one for each batch sent.
 
-Off by default, and then nothing of OpenTelemetry, which is an extra, is imported. Its
-SDK reads the standard OTEL_* variables: where spans go, and which are kept.
-An event's span ends when the event is handed to the outbox: its context travels with
-the record, in the outbox as in Kafka. A batch's span is made when its outcome is known,
-so that no span is ever open.
+Off by default: then OpenTelemetry, which is an extra, isn't imported. Its SDK reads the
+standard OTEL_* variables: where spans are sent, and which are kept. An event's span
+ends when the event is offered to the outbox. Its context is stored with the record, in
+the outbox and in Kafka. A batch's span is made when its outcome is known, so no span
+stays open.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ async function main() {
         batches.add(data.request_id, Buffer.from(JSON.stringify(data)));
     });
 
-    // A batch that KafkaJS gives up, as none that another try could help, ends the
+    // A batch that KafkaJS drops, as none that another try could help, ends the
     // process: what waits behind it must not overtake it.
     process.on('SIGTERM', async () => {
         pusher.disconnect();

@@ -1,7 +1,7 @@
 // Batches made by hand, bounded in bytes.
 //
 // While one batch is on its way events gather for the next, so that a lone event waits
-// for nobody and a flood makes large batches. One at a time keeps the order of a job's
+// for no other and a flood makes large batches. One at a time keeps the order of a job's
 // events, and is what KafkaJS's idempotent producer wants.
 'use strict';
 

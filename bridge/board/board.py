@@ -35,7 +35,7 @@ _SAMPLES_PER_RUN: Final = 50
 _MAX_SAMPLES: Final = 2_000
 _WINDOW_MS: Final = 10_000
 
-# A busy topic is never read to its very end: nobody sees so small a delay.
+# A busy topic is never read to its end: no reader notices so small a delay.
 _SMALL_LAG: Final = 1_000
 _LAG_SECONDS: Final = 2.0
 

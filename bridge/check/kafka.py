@@ -26,11 +26,11 @@ from bridge.errors import (
 )
 from bridge.http.client import ApiClient, ApiError
 from bridge.kafka.loop import run_in_thread
-from bridge.kafka.probe import Knock, knock, places_of
+from bridge.kafka.probe import ProbeResult, places_of, probe
 from bridge.kafka.requests import TopicFacts
 from bridge.kafka.security import tls_context
 from bridge.kafka.topic_checks import TopicFinding, Verdict, report
-from bridge.kafka.topics import LookedUp, Rights, survey, topic_needs
+from bridge.kafka.topics import LookedUp, Permissions, survey, topic_needs
 from bridge.outbox.survey import SurveyedOutbox
 from bridge.schemas.registry import SchemaRegistry
 from bridge.settings import KafkaSettings, Settings
@@ -52,10 +52,10 @@ _REGISTRY_HINT: Final = (
 )
 _REFUSED: Final = ExitCode.REFUSED_BY_KAFKA
 
-# A broker answers within milliseconds, a new one within a second. A knock is two
+# A broker answers within milliseconds, a new one within a second. A probe is two
 # questions, and a moment for their thread; a handshake or a web server may follow.
-_KNOCK_SECONDS: Final = 2.0
-_KNOCKING_SECONDS: Final = 2 * _KNOCK_SECONDS + 1.0
+_PROBE_SECONDS: Final = 2.0
+_PROBE_STEP_SECONDS: Final = 2 * _PROBE_SECONDS + 1.0
 _WEB_SECONDS: Final = 0.5
 _TOPICS_SECONDS: Final = 6.0
 # Less than the step has.
@@ -70,7 +70,7 @@ class _Found(msgspec.Struct, frozen=True):
     """What the brokers have of all topics, and what the bridge wants of them."""
 
     looked_up: LookedUp
-    rights: Rights
+    rights: Permissions
     findings: Mapping[str, Sequence[TopicFinding]]
     id_prefix: str | None
 
@@ -91,7 +91,7 @@ def add_kafka(
         _LISTENERS_HINT,
         needs=last,
         needs_one=True,
-        seconds=_KNOCKING_SECONDS,
+        seconds=_PROBE_STEP_SECONDS,
     )
     async def brokers(step: Step[None]) -> None:
         for one in of_addresses:
@@ -146,20 +146,20 @@ def _add_producers(
 
 def _add_address(
     steps: Steps, kafka: KafkaSettings, host: str, port: int
-) -> Step[Knock]:
+) -> Step[ProbeResult]:
     """Add the steps to an address, and give the last one."""
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     tcp = add_server(steps, "kafka", address, _SERVERS, exit_code=_REFUSED)
-    ask = partial(run_in_thread, partial(knock, kafka, host, port, _KNOCK_SECONDS))
-    step = partial(steps.step, exit_code=_REFUSED, seconds=_KNOCKING_SECONDS)
+    ask = partial(run_in_thread, partial(probe, kafka, host, port, _PROBE_SECONDS))
+    step = partial(steps.step, exit_code=_REFUSED, seconds=_PROBE_STEP_SECONDS)
     before: Step[Any] = tcp
     if kafka.security_protocol.endswith("SSL"):
         look = partial(_open_tls, kafka, ask)
         before = step("kafka.tls", address, _BROKER_HINT, needs=[tcp])(look)
 
     @step("kafka.broker", address, _BROKER_HINT, needs=[before])
-    async def broker(step: Step[Knock]) -> Knock:
-        answer: Knock = before.value or await ask()
+    async def broker(step: Step[ProbeResult]) -> ProbeResult:
+        answer: ProbeResult = before.value or await ask()
         if answer.error is not None and not answer.is_sign_in:
             if await _speaks_http(address):
                 raise KafkaError("a web server (HTTP) responds, and no broker")
@@ -175,7 +175,7 @@ def _add_address(
         return broker
 
     @step("kafka.sasl", address, _BROKER_HINT, needs=[broker])
-    async def sasl(step: Step[Knock]) -> Knock:
+    async def sasl(step: Step[ProbeResult]) -> ProbeResult:
         if broker.value.error is not None:
             raise broker.value.error
         step.detail = f"signed in with {kafka.sasl_mechanism}"
@@ -185,8 +185,10 @@ def _add_address(
 
 
 async def _open_tls(
-    kafka: KafkaSettings, ask: Callable[[], Awaitable[Knock]], step: Step[Knock]
-) -> Knock:
+    kafka: KafkaSettings,
+    ask: Callable[[], Awaitable[ProbeResult]],
+    step: Step[ProbeResult],
+) -> ProbeResult:
     answer = await ask()
     if answer.error is not None and answer.is_tls:
         raise answer.error
@@ -209,11 +211,11 @@ async def _speaks_http(address: str) -> bool:
 
 
 async def _reach(kafka: KafkaSettings, places: Iterable[tuple[str, int]]) -> None:
-    """Knock at addresses that the brokers send their clients to."""
+    """Probe addresses that the brokers send their clients to."""
     problems: dict[str, str] = {}
 
     async def try_one(host: str, port: int) -> None:
-        answer = await run_in_thread(partial(knock, kafka, host, port, _KNOCK_SECONDS))
+        answer = await run_in_thread(partial(probe, kafka, host, port, _PROBE_SECONDS))
         if answer.error is not None:
             problems[f"{host}:{port}"] = answer.error.message
 
@@ -277,9 +279,9 @@ def _judge(findings: Iterable[TopicFinding], step: Step[Any]) -> None:
     step.detail = "not reported to this user"
     for one in findings:
         detail = f"{one.what}: {one.found}, needed: {one.needed}"
-        if one.verdict is Verdict.MISSING:
+        if one.verdict is Verdict.ERROR:
             raise KafkaRefusedError(detail, hint=one.remedy)
-        if one.verdict is Verdict.FINE:
+        if one.verdict is Verdict.OK:
             step.detail = detail
         else:
             step.warn(detail, one.remedy)

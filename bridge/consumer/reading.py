@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import trio
 
 from bridge.kafka.connection import silence
-from bridge.kafka.reader import ConsumedRecord, Edge, Lane, Start, TopicReader
+from bridge.kafka.reader import ConsumedRecord, Edge, PartitionId, Start, TopicReader
 from bridge.kafka.scan import Progress
 from bridge.settings import KafkaSettings
 
@@ -37,9 +37,9 @@ async def read_through(  # noqa: PLR0913 - each is one independent choice of the
     take: Take,
     *,
     start: Start = Edge.BEGINNING,
-    ends: Mapping[Lane, int] | None = None,
+    ends: Mapping[PartitionId, int] | None = None,
     on_progress: OnProgress = lambda _progress: None,
-) -> tuple[dict[Lane, int], dict[Lane, int]]:
+) -> tuple[dict[PartitionId, int], dict[PartitionId, int]]:
     """
     Read committed records of one topic, until the ends or until it is enough.
 
@@ -104,6 +104,11 @@ async def read_all(
     )
 
 
-def _within(positions: Mapping[Lane, int], ends: Mapping[Lane, int]) -> dict[Lane, int]:
+def _within(
+    positions: Mapping[PartitionId, int], ends: Mapping[PartitionId, int]
+) -> dict[PartitionId, int]:
     """Return how far it was read, but not behind the ends."""
-    return {lane: min(positions.get(lane, 0), end) for lane, end in ends.items()}
+    return {
+        partition: min(positions.get(partition, 0), end)
+        for partition, end in ends.items()
+    }

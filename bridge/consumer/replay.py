@@ -31,7 +31,7 @@ from bridge.events import header_names as names
 from bridge.events.intake import Intake
 from bridge.events.job_status import STATUSES, TERMINAL_STATUSES
 from bridge.events.record import Origin, Record
-from bridge.kafka.reader import ConsumedRecord, Edge, Lane, Start
+from bridge.kafka.reader import ConsumedRecord, Edge, PartitionId, Start
 from bridge.kafka.scan import Progress
 from bridge.outbox import OutboxDirectory
 from bridge.outbox.survey import replayed_in
@@ -220,8 +220,8 @@ class _Replay:
         await self._outbox.settle()
         since_ms = self._choice.since_ms
         start: Start = Edge.BEGINNING if since_ms is None else since_ms
-        behind: Mapping[Lane, int] | None = None
-        ends: Mapping[Lane, int] | None = None
+        behind: Mapping[PartitionId, int] | None = None
+        ends: Mapping[PartitionId, int] | None = None
         while behind is None or behind != ends:
             look = _Look()
             behind, ends = await self._read(
@@ -237,8 +237,12 @@ class _Replay:
             start = behind
 
     async def _read(
-        self, what: str, take: Take, start: Start, ends: Mapping[Lane, int] | None
-    ) -> tuple[dict[Lane, int], dict[Lane, int]]:
+        self,
+        what: str,
+        take: Take,
+        start: Start,
+        ends: Mapping[PartitionId, int] | None,
+    ) -> tuple[dict[PartitionId, int], dict[PartitionId, int]]:
         topic, settings = self._choice.dead_letter_topic, self._settings.kafka
         return await read_through(
             settings,

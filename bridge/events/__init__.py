@@ -1,7 +1,7 @@
 """
-The payload side: what becomes of an event between the session and the outbox.
+Events: from a payload of the session to a record for the outbox.
 
-`intake` makes records of events: `parsing` decides what conforms to the form published
-in `job_status`, `preview` reads previews, `dead_letter` makes the records of the rest.
-Nothing here knows Pusher, SQLite, Kafka's client or a clock.
+`intake` makes records of events. `parsing` decides what conforms to the published form,
+`job_status`. `preview` reads previews, and `dead_letter` makes the records of the rest.
+Nothing here uses Pusher, SQLite, Kafka's client or a clock.
 """

@@ -1,9 +1,9 @@
 """
-The records of `jobs.dlq`: what can't go to its own topic, and why.
+The records of `jobs.dlq`: events that can't be written to their own topic, and why.
 
-Owns their headers and how they are cut. The intake makes them of events that don't
-conform, the outbox of what comes after its job's last record, the relay of records that
-the broker refuses for good; each of them decides and counts.
+Owns their headers and how they are truncated. The intake makes them of events that
+don't conform, and the outbox of events after their job's last record. The relay makes
+them of records that the broker refuses for good. Each of the three decides and counts.
 """
 
 from __future__ import annotations

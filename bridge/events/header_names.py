@@ -1,7 +1,7 @@
 """
 The names of the headers of every record, and the fixed values of some.
 
-Words only: a header's content is made where the record is made.
+Names only: a header's content is made where the record is made.
 """
 
 from __future__ import annotations

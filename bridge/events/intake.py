@@ -1,9 +1,8 @@
 """
-From events to records: what becomes of every event that was read.
+Makes records of events.
 
-Owns the decision between `jobs` and the dead letters, where previews go, the size
-limits, the records of all of them, and their counts. It does no I/O and never waits:
-events come in, records are offered.
+Owns the decision between `jobs` and the dead letters, the topics of previews, the size
+limits, the records, and their counts. It does no I/O and never waits.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
 From an event's text to a job status: tolerant of input, strict in output.
 
-Nearly all events conform already: one typed decode and one count prove it, and their
-bytes pass untouched. Everything else takes the slow path (`_Reading`), which decides
-what passes, what is changed and how that is noted, and what is refused and why. Nothing
-is invented: what upstream did not say becomes null. Error messages name fields and
+Nearly all events conform already. One typed decode and one count prove that, and their
+bytes stay unchanged. Other events take the slow path (`_Reading`): it decides what is
+kept, what is changed and how that is noted, and what is refused and why. Nothing is
+invented: a field that upstream didn't send becomes null. Error messages name fields and
 types, never contents: they are published in headers and logs.
 """
 

@@ -1,10 +1,10 @@
 """
 Previews: taking one out of a job status, and the image that it holds.
 
-Owns which spellings of a preview are understood, and the closed list of image kinds.
-Each kind is a picture that any browser shows and none that can hold a script: SVG and
-HTML are never let through, whatever they are called. The first bytes decide; pixels are
-not decoded, so an image may be cut off. Where a preview goes is `intake`'s to decide.
+Owns the accepted spellings of a preview, and the closed list of image types. Every
+browser shows each type, and none can hold a script: SVG and HTML are never accepted,
+whatever their declared type is. The first bytes decide. Pixels aren't decoded, so an
+image may be truncated. `intake` decides where a preview is published.
 """
 
 from __future__ import annotations

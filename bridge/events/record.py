@@ -1,8 +1,7 @@
 """
-The records on their way through the outbox to Kafka.
+Records, as intake, outbox and relay exchange them.
 
-The one shape that intake, outbox and relay agree on. Header names are in
-`header_names`, columns in the outbox.
+Header names are in `header_names`, columns in the outbox.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Envelope(msgspec.Struct, frozen=True):
 
 class Record(msgspec.Struct, frozen=True, gc=False):
     """
-    One record before it has a place in a lane.
+    One record before it has a place in a partition.
 
     Attributes:
         topic: The Kafka topic's name.
@@ -92,7 +91,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 class StoredRecord(msgspec.Struct, frozen=True, gc=False):
     """
-    One committed record with its place in a lane; other attributes as in `Record`.
+    One committed record with its place in a partition; other attributes as in `Record`.
 
     Attributes:
         sequence: Dense per outbox, topic and partition, from 1.

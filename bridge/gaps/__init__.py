@@ -1,6 +1,6 @@
 """
-Gaps: the intervals in which events may have been missed, and what heals them.
+Gaps: the intervals in which events may have been missed, and their reconciliation.
 
-`ledger` keeps the gaps, `reconciler` asks dryAPI's status endpoint what became of their
-jobs within the `limiter`'s bounds, and webhooks report ends by themselves.
+`ledger` keeps the gaps. `reconciler` requests the status of their jobs from dryAPI,
+within the limits of `limiter`. Webhooks report ends by themselves.
 """

@@ -1,7 +1,7 @@
 """
 Webhooks on disk: written before they are answered, held for the socket's own event.
 
-A webhook is released after its grace period, which a monotonic clock measures: setting
+A webhook is released after its grace period. A monotonic clock measures it, so setting
 the wall clock changes nothing. In the transaction that releases it, the outbox decides
 whether it is still needed.
 """

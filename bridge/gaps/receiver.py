@@ -1,8 +1,8 @@
 """
 The application that receives dryAPI's webhooks.
 
-It answers 2xx only if the webhook is on disk, synced, or needs no record. Any other
-answer is a bare status, so that it tells a forger nothing.
+It answers 2xx only if the webhook is synced to disk, or needs no record. Any other
+response is a bare status, so that a forger learns nothing from it.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
 Finds out how the jobs ended whose end was missed in a gap.
 
-Nothing is remembered of gaps but what dryAPI reported of single jobs. A job in flight
-is pending for a closed gap if the last that is known of it is from before the gap's
-end. `next_job` gives the job to ask about: pending ones first, those most likely to
-have ended before the others, then stale ones.
+Only dryAPI's reports of single jobs are stored. A job in flight is pending for a closed
+gap if its last event is from before the gap's end. `next_job` returns the next job to
+request: pending jobs first, those most likely to have ended before the others, then
+stale ones.
 """
 
 from __future__ import annotations

@@ -159,13 +159,13 @@ def event_of(request_id: str, answer_body: bytes) -> tuple[str, bytes | None]:
     """
     answer = decoded(MEMBERS, answer_body)
     if answer is None:
-        raise InvalidAnswerError("it is no JSON object")
+        raise InvalidAnswerError("it isn't a JSON object")
     data = decoded(MEMBERS, answer.get("data"))
     if data is None:
-        raise InvalidAnswerError("'data' is missing or no JSON object")
+        raise InvalidAnswerError("'data' is missing or isn't a JSON object")
     status = decoded(TEXT, data.get("status"))
     if status is None:
-        raise InvalidAnswerError("'status' is missing or no string")
+        raise InvalidAnswerError("'status' is missing or isn't a string")
     if "request_id" in data and decoded(TEXT, data["request_id"]) != request_id:
         raise InvalidAnswerError("it is about another job than was asked for")
     if status == "pending":

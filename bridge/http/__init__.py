@@ -1,1 +1,1 @@
-"""HTTP as the bridge speaks it to others: TLS contexts, header fields, connections."""
+"""HTTP clients and servers of the bridge: TLS contexts, connections, requests."""

@@ -309,7 +309,7 @@ class Authorizer:
         if response.is_redirect:
             problem = "is a redirect, which is not followed"
         elif status != 200:
-            problem = "is no authorization"
+            problem = "isn't an authorization"
         elif response.body is None:
             problem = f"has more than {_MAX_AUTH_BYTES} bytes, or too many chunks"
         else:

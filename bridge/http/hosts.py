@@ -1,9 +1,9 @@
 """
 Host and origin checks for ports that answer with content.
 
-A browser sends requests of any page it has open to this machine. A name that is made to
-lead here (DNS rebinding) could read the answers; another site's page could send
-commands. Neither has a name or an address that this check accepts.
+A browser sends requests of any open page to this machine. With DNS rebinding, another
+site could read the responses; without it, it could send commands. This check accepts
+neither's host or origin.
 """
 
 from __future__ import annotations

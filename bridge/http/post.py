@@ -2,8 +2,8 @@
 One POST with a body of limited size, for the Schema Registry and for token endpoints.
 
 Kafka's thread runs asyncio and `bridge check` trio: httpx and anyio work in both.
-Redirects aren't followed, and nothing is compressed. The environment's proxies and
-.netrc aren't used: they must not get a password.
+Redirects aren't followed, and nothing is compressed. The proxies of the environment and
+.netrc aren't used: a proxy must not receive a password.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class NoResponseError(Exception):
 
 
 def basic_credentials(username: str, password: str) -> str:
-    """Return what stands behind `Basic` in the header `Authorization`."""
+    """Return the value after `Basic` in the header `Authorization`."""
     return base64.b64encode(f"{username}:{password}".encode()).decode()
 
 

@@ -148,7 +148,7 @@ def _server_context(cert_file: str, key_file: str) -> ssl.SSLContext:
     # A client could ask for one handshake after the other.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
-    reason = "one of them is no PEM file of its kind"
+    reason = "one of them isn't a PEM file of its kind"
 
     def no_password() -> str:
         # OpenSSL itself would ask at the terminal, and wait.

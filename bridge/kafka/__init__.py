@@ -1,6 +1,5 @@
 """
-The room that speaks Kafka: the only importer of aiokafka and asyncio.
+The Kafka client: the only package that imports aiokafka and asyncio.
 
-Nothing here may know Pusher, SQLite or the command line; the arrows point to
-only `record`, `settings` and `errors`.
+It doesn't import the packages for Pusher, SQLite or the command line.
 """

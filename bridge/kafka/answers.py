@@ -86,18 +86,18 @@ def forbidden(error: BaseException, topic: str | None) -> KafkaRefusedError | No
     if isinstance(error, errors.TopicAuthorizationFailedError):
         where = "the topic" if topic is None else f"the topic {topic}"
         return KafkaRefusedError(
-            f"Kafka forbids this user to write to {where} ({error})",
+            f"Not authorized to write to {where} ({error})",
             hint=f"Grant the user Write on {where}",
         )
     if isinstance(error, errors.TransactionalIdAuthorizationFailed):
         return KafkaRefusedError(
-            f"Kafka forbids this user the transactional ids of the bridge ({error})",
+            f"Not authorized for the transactional ids of the bridge ({error})",
             hint="Grant the user Write and Describe on all transactional ids that"
             " begin with kafka.client_id (BRIDGE_KAFKA_CLIENT_ID)",
         )
     if isinstance(error, errors.ClusterAuthorizationFailedError):
         return KafkaRefusedError(
-            f"Kafka forbids this user to write idempotently ({error})",
+            f"Not authorized to write idempotently ({error})",
             hint="Grant the user IdempotentWrite on the cluster",
         )
     return None

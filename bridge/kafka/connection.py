@@ -1,8 +1,8 @@
 """
-How a client of aiokafka reaches the brokers, is started and ended.
+Clients of aiokafka: how they connect, start and stop.
 
-Owns the way from `KafkaSettings` to aiokafka's arguments, and what is said of topics
-that can't be read. Why a client can't start is `probe`'s business.
+Owns aiokafka's arguments, made from `KafkaSettings`, and the errors for topics that
+can't be read. Why a client can't start is found by `probe`.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def read_error(
     names = ", ".join(topics)
     if isinstance(error, errors.TopicAuthorizationFailedError):
         return KafkaRefusedError(
-            f"Kafka forbids this user to read {names} ({error})",
+            f"Not authorized to read {names} ({error})",
             hint=f"Grant the user Read on the topic {names}",
         )
     if isinstance(error, TimeoutError):

@@ -1,9 +1,9 @@
 """
-Reading partitions' logs, from offsets to ends: the one way in which the bridge reads.
+Reads the logs of partitions, from offsets to known ends.
 
-Owns clients that read and how they end, what goes wrong with them, and what is read
-up to a known end. What records mean is for those who read: `relay` resumes by them,
-`scan` proves with them; `reader` follows a topic without an end.
+Owns the clients that read, how they stop, and their errors. It doesn't interpret
+records: `relay` resumes by them, and `scan` verifies a topic with them. `reader`
+follows a topic without an end.
 """
 
 from __future__ import annotations
@@ -147,12 +147,16 @@ class Log:
         self, numbers: Iterable[int], moment: int, **choices: Any
     ) -> dict[int, int]:
         """Ask the leaders of partitions for offsets: see `ask_offsets`."""
-        lanes = [TopicPartition(self._topic, number) for number in numbers]
+        partitions = [TopicPartition(self._topic, number) for number in numbers]
         async with asyncio.timeout(self._patience_seconds):
             found = await ask_offsets(
-                self.client, lanes, moment, needs_leaders=self._needs_leaders, **choices
+                self.client,
+                partitions,
+                moment,
+                needs_leaders=self._needs_leaders,
+                **choices,
             )
-        return {lane.partition: offset for lane, offset in found.items()}
+        return {partition.partition: offset for partition, offset in found.items()}
 
     async def bounds(self, numbers: Collection[int]) -> dict[int, Bounds]:
         """Ask the leaders of partitions where their logs begin and end."""
@@ -207,9 +211,9 @@ class Log:
         """
         Read partitions, each in order, up to the ends that they had.
 
-        With `aborted`, records count of aborted and open transactions. `trimmed` is
-        notified of a partition whose records were deleted meanwhile and where its log
-        begins now; without it that is an error, as a log is that has become shorter.
+        With `aborted`, it also reads records of aborted and open transactions. If
+        records are deleted meanwhile, `trimmed` gets the partition and the log's new
+        start; without `trimmed` that is an error. A truncated log is always one.
         """
         left = {
             TopicPartition(self._topic, number): max(first, ends[number].begin_offset)
@@ -222,8 +226,8 @@ class Log:
         consumer = await self._consumer(level)
         # In one step: no assigned partition may lack a position.
         consumer.assign(list(left))
-        for lane, first in left.items():
-            consumer.seek(lane, first)
+        for partition, first in left.items():
+            consumer.seek(partition, first)
         loop = asyncio.get_running_loop()
         moved_at = loop.time()
         answers: dict[TopicPartition, set[int]] = defaultdict(set)
@@ -238,9 +242,9 @@ class Log:
                 await self._jump(consumer, left, error.args[0], trimmed)
                 continue
             await asyncio.sleep(0)  # the next fetch leaves
-            for lane, found in fetched.items():
-                if records := _before(found, ends[lane.partition].end_offset):
-                    yield lane.partition, records
+            for partition, found in fetched.items():
+                if records := _before(found, ends[partition.partition].end_offset):
+                    yield partition.partition, records
             if await _moved(consumer, left, fetched or tuple(left), ends):
                 moved_at = loop.time()
                 answers.clear()
@@ -263,19 +267,19 @@ class Log:
         trimmed: Callable[[int, int], None],
     ) -> None:
         """Go on where logs begin now."""
-        begins = await self.ask([lane.partition for lane in astray], EARLIEST)
-        for lane, position in astray.items():
-            begin = begins[lane.partition]
+        begins = await self.ask([partition.partition for partition in astray], EARLIEST)
+        for partition, position in astray.items():
+            begin = begins[partition.partition]
             if begin <= position:
                 raise KafkaError(
-                    f"{self._topic}, partition {lane.partition}: the log has become "
-                    f"shorter than offset {position} while it was read; it lost "
-                    "records, or the topic was recreated. Run it again."
+                    f"{self._topic}, partition {partition.partition}: the log was"
+                    f" truncated below offset {position} while it was read; it lost"
+                    " records, or the topic was recreated. Run it again."
                 )
-            log.warning("scan.jumped", partition=lane.partition, to=begin)
-            trimmed(lane.partition, begin)
-            consumer.seek(lane, begin)
-            left[lane] = begin
+            log.warning("scan.jumped", partition=partition.partition, to=begin)
+            trimmed(partition.partition, begin)
+            consumer.seek(partition, begin)
+            left[partition] = begin
 
     def _check_patience(
         self,
@@ -285,12 +289,13 @@ class Log:
     ) -> None:
         if not left or waited_seconds <= self._patience_seconds:
             return
-        for lane, position in left.items():
-            stable = consumer.last_stable_offset(lane)
+        for partition, position in left.items():
+            stable = consumer.last_stable_offset(partition)
             if stable is not None and 0 <= stable <= position:
                 raise KafkaUnreachableError(
-                    f"another writer's open transaction holds {lane.topic} partition"
-                    f" {lane.partition} at offset {stable}: what is behind it can't"
+                    f"another writer's open transaction holds {partition.topic}"
+                    f" partition {partition.partition} at offset {stable}: what is"
+                    " behind it can't"
                     " be judged before it ends, at the latest when its timeout is over;"
                     " the bridge resumes then. One that stays for longer hangs:"
                     " kafka-transactions.sh finds it (find-hanging) and ends it (abort)"
@@ -307,20 +312,20 @@ def _before(records: list[ConsumerRecord], end: int) -> list[ConsumerRecord]:
 async def _moved(
     consumer: AIOKafkaConsumer,
     left: dict[TopicPartition, int],
-    lanes: Iterable[TopicPartition],
+    partitions: Iterable[TopicPartition],
     ends: Mapping[int, Bounds],
 ) -> bool:
     """Note how far partitions are read, and leave those at their ends."""
     moved = False
-    for lane in lanes:
+    for partition in partitions:
         # It has one, so that this doesn't wait.
-        position = await consumer.position(lane)
-        if position > left[lane]:
+        position = await consumer.position(partition)
+        if position > left[partition]:
             moved = True
-            left[lane] = position
-        if position >= ends[lane.partition].end_offset:
-            consumer.pause(lane)
-            del left[lane]
+            left[partition] = position
+        if position >= ends[partition.partition].end_offset:
+            consumer.pause(partition)
+            del left[partition]
     return moved
 
 
@@ -333,14 +338,14 @@ def _pass_empty(
     is_committed: bool,
 ) -> None:
     """Leave partitions whose last offsets hold nothing any more."""
-    for lane in list(left):
-        answered_at = consumer.last_poll_timestamp(lane)
+    for partition in list(left):
+        answered_at = consumer.last_poll_timestamp(partition)
         if answered_at is None:
             continue
-        answers[lane].add(answered_at)
+        answers[partition].add(answered_at)
         known = consumer.last_stable_offset if is_committed else consumer.highwater
-        is_whole = (known(lane) or 0) >= ends[lane.partition].end_offset
+        is_whole = (known(partition) or 0) >= ends[partition.partition].end_offset
         # The first may be the answer that brought what was read last.
-        if is_whole and len(answers[lane]) > _EMPTY_ANSWERS:
-            consumer.pause(lane)
-            del left[lane]
+        if is_whole and len(answers[partition]) > _EMPTY_ANSWERS:
+            consumer.pause(partition)
+            del left[partition]

@@ -63,7 +63,7 @@ async def in_daemon_thread(work: Callable[[], _T]) -> _T:
     loop = asyncio.get_running_loop()
     done: asyncio.Future[_T] = loop.create_future()
 
-    def settle(take: Callable[[], None]) -> None:
+    def resolve(take: Callable[[], None]) -> None:
         if not done.done():
             take()
 
@@ -74,7 +74,7 @@ async def in_daemon_thread(work: Callable[[], _T]) -> _T:
             take = partial(done.set_exception, error)
         # RuntimeError: the loop has ended, nothing waits any more.
         with suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, take)
+            loop.call_soon_threadsafe(resolve, take)
 
     threading.Thread(target=look, name="bridge-kafka-blocking", daemon=True).start()
     return await done
@@ -108,7 +108,7 @@ class LoopThread(Generic[_T]):
     Runs one coroutine in a thread of its own; made and stopped on the trio side.
 
     What it puts is taken by one trio task. What isn't taken yet is bounded by bytes,
-    but for one item, if the work waits for room before it puts. Each field belongs to
+    but for one item, if the work waits for space before it puts. Each field belongs to
     one side.
     """
 
@@ -121,7 +121,7 @@ class LoopThread(Generic[_T]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._queued = self._queued_bytes = 0
-        self._has_room = asyncio.Event()
+        self._has_space = asyncio.Event()
         self._name = name
         self._thread: threading.Thread | None = None
 
@@ -168,18 +168,18 @@ class LoopThread(Generic[_T]):
 
     # -- The asyncio side -------------------------------------------------------
 
-    async def room(self) -> bool:
+    async def wait_for_space(self) -> bool:
         """Wait until less than the limit is untaken; gives whether it had to wait."""
         waited = False
         while self._queued_bytes >= self._limit_bytes:
             waited = True
-            self._has_room.clear()
+            self._has_space.clear()
             # No deadline: ends with the task.
-            await self._has_room.wait()
+            await self._has_space.wait()
         return waited
 
     def put(self, item: _T, size_bytes: int = 0) -> None:
-        """Hand over an item; `room` has been awaited before."""
+        """Hand over an item; `wait_for_space` has been awaited before."""
         self._queued += 1
         self._queued_bytes += size_bytes
         self._in_trio(self._putting.send_nowait, (item, size_bytes))
@@ -192,7 +192,7 @@ class LoopThread(Generic[_T]):
     def _taken(self, size_bytes: int) -> None:
         self._queued -= 1
         self._queued_bytes -= size_bytes
-        self._has_room.set()
+        self._has_space.set()
 
     def _cancel(self) -> None:
         if self._task is not None:

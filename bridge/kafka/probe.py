@@ -1,11 +1,10 @@
 """
 Why Kafka can't be reached or used: an error that names the setting and what to do.
 
-aiokafka only logs the cause, or tries again in silence. So each address is
-knocked at, as the settings say, and those too that the brokers send their clients on
-to. A broker that refuses says so, in SASL's or in TLS's words. One that is spoken to in
-the wrong way only ends the connection: whether it is that is found out by speaking to
-it with the other one, without showing it any secret.
+aiokafka only logs the cause, or retries silently. So each bootstrap address is probed
+with the settings, and each address that a broker advertises. A broker that refuses a
+client reports a SASL or TLS error. A broker that expects another protocol only closes
+the connection. Then it is probed with the other protocol, without any secret.
 """
 
 from __future__ import annotations
@@ -31,12 +30,12 @@ from bridge.kafka.tokens import TokenSource, token_source
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["Knock", "asking", "diagnose", "failed_start", "knock", "places_of"]
+__all__ = ["ProbeResult", "asking", "diagnose", "failed_start", "places_of", "probe"]
 
 _Address = tuple[str, int]
 
-# How long one address may take to say why it doesn't let a client in.
-_KNOCK_SECONDS: Final = 5.0
+# The deadline for one address to report why it refuses a client.
+_PROBE_SECONDS: Final = 5.0
 
 _SASL = "kafka.sasl_mechanism (BRIDGE_KAFKA_SASL_MECHANISM)"
 _PROTOCOL = "kafka.security_protocol (BRIDGE_KAFKA_SECURITY_PROTOCOL)"
@@ -44,8 +43,8 @@ _SERVERS = "kafka.bootstrap_servers (BRIDGE_KAFKA_BOOTSTRAP_SERVERS)"
 _AUTHORITIES = "kafka.ssl_ca_file (BRIDGE_KAFKA_SSL_CA_FILE)"
 
 
-# Words of a broker that go into a sentence: some hundred characters at most.
-_MOST_WORDS = 300
+# The most characters of a broker's message that an error message repeats.
+_MOST_CHARACTERS = 300
 
 _REFUSED_SASL = (
     errors.AuthenticationFailedError,
@@ -59,11 +58,11 @@ _SIGN_IN_ERRORS = (
 )
 
 
-class Knock(msgspec.Struct, frozen=True):
+class ProbeResult(msgspec.Struct, frozen=True):
     """
-    What came of a connection to one address, and where this broker has the others.
+    The result of a connection to one address, and the brokers that it advertises.
 
-    The error is `KafkaRefusedError` where it stays until a setting is another one.
+    The error is a `KafkaRefusedError` if it stays until a setting changes.
     """
 
     error: KafkaError | None = None
@@ -74,7 +73,7 @@ class Knock(msgspec.Struct, frozen=True):
 
 
 class _Place(msgspec.Struct, frozen=True):
-    """An address, and how to speak to it: `client_arguments` without addresses."""
+    """An address, and how to connect to it: `client_arguments` without addresses."""
 
     settings: KafkaSettings
     arguments: dict[str, Any]
@@ -91,12 +90,12 @@ class _Place(msgspec.Struct, frozen=True):
 
 @asynccontextmanager
 async def asking(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
-    """Start a client for some questions; raises why it can't ask."""
+    """Start a client for single requests; raises why it can't connect."""
     timeout_ms = int(settings.start_timeout_seconds * 1000)
     try:
         async with connected(settings, request_timeout_ms=timeout_ms) as client:
             yield client
-    # Not ready: the brokers that the first ones name don't let it in.
+    # Not ready: the advertised brokers refuse it.
     except (
         errors.KafkaConnectionError,
         errors.NodeNotReadyError,
@@ -110,9 +109,9 @@ async def asking(settings: KafkaSettings) -> AsyncIterator[AIOKafkaClient]:
 
 
 async def failed_start(
-    settings: KafkaSettings, timeout_seconds: float = _KNOCK_SECONDS
+    settings: KafkaSettings, timeout_seconds: float = _PROBE_SECONDS
 ) -> KafkaError:
-    """Find out why a client couldn't start: as `diagnose`, or that all is well now."""
+    """Find out why a client couldn't start: as `diagnose`, or that Kafka works now."""
     error = await diagnose(settings, timeout_seconds)
     if error is not None:
         return error
@@ -120,13 +119,13 @@ async def failed_start(
 
 
 async def diagnose(
-    settings: KafkaSettings, timeout_seconds: float = _KNOCK_SECONDS
+    settings: KafkaSettings, timeout_seconds: float = _PROBE_SECONDS
 ) -> KafkaError | None:
     """
-    Find out what keeps clients from the brokers; None if nothing does.
+    Find out why clients can't use the brokers; None if they can.
 
-    That is `KafkaRefusedError` where trying again changes nothing, else
-    `KafkaUnreachableError` with each address's reason; they are asked together.
+    The result is a `KafkaRefusedError` if a retry can't succeed, else a
+    `KafkaUnreachableError` with the reason of each address. Probes run in parallel.
     """
     if _has_tokens(settings):
         try:
@@ -134,11 +133,11 @@ async def diagnose(
         except KafkaError as error:
             return error
     first = places_of(settings)
-    knocks = await _knock_at(settings, first, timeout_seconds)
-    others = {place for one in knocks.values() for place in one.brokers}
-    knocks |= await _knock_at(settings, others.difference(first), timeout_seconds)
+    results = await _probe_all(settings, first, timeout_seconds)
+    others = {place for one in results.values() for place in one.brokers}
+    results |= await _probe_all(settings, others.difference(first), timeout_seconds)
     reasons = []
-    for (host, port), one in knocks.items():
+    for (host, port), one in results.items():
         if isinstance(one.error, KafkaRefusedError):
             return one.error
         if one.error is not None:
@@ -152,18 +151,20 @@ def places_of(settings: KafkaSettings) -> list[_Address]:
     return list(dict.fromkeys((host, port) for host, port, _ in hosts))
 
 
-async def _knock_at(
+async def _probe_all(
     settings: KafkaSettings, places: Iterable[_Address], seconds: float
-) -> dict[_Address, Knock]:
-    """Knock at several addresses together; in an order that stays."""
+) -> dict[_Address, ProbeResult]:
+    """Probe several addresses in parallel; in a stable order."""
     found = sorted(places)
-    knocks = await asyncio.gather(
-        *(knock(settings, host, port, seconds) for host, port in found)
+    results = await asyncio.gather(
+        *(probe(settings, host, port, seconds) for host, port in found)
     )
-    return dict(zip(found, knocks, strict=True))
+    return dict(zip(found, results, strict=True))
 
 
-async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -> Knock:
+async def probe(
+    settings: KafkaSettings, host: str, port: int, seconds: float
+) -> ProbeResult:
     """Connect to an address as every client does, and ask for the brokers."""
     if _has_tokens(settings):
         try:
@@ -172,20 +173,20 @@ async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -
         except (KafkaError, TimeoutError) as error:
             late = KafkaUnreachableError(f"no token within {seconds:g} s")
             reason = error if isinstance(error, KafkaError) else late
-            return Knock(reason, is_sign_in=True, is_asked=False)
+            return ProbeResult(reason, is_sign_in=True, is_asked=False)
     arguments = client_arguments(settings)
     del arguments["bootstrap_servers"]
     place = _Place(settings, arguments, host, port)
     try:
         async with asyncio.timeout(seconds):
-            return Knock(brokers=await _brokers(place))
+            return ProbeResult(brokers=await _brokers(place))
     # ValueError: a broker that doesn't prove, over SCRAM, that it knows the password.
     except (OSError, errors.KafkaError, ValueError) as error:
         refused = None
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 refused = await _refusal(place, error)
-        return Knock(
+        return ProbeResult(
             refused or KafkaUnreachableError(_in_words(error, seconds)),
             is_sign_in=isinstance(error, _SIGN_IN_ERRORS) or _is_unproved(error),
             is_tls=any(isinstance(one, ssl.SSLError) for one in causes(error)),
@@ -193,7 +194,7 @@ async def knock(settings: KafkaSettings, host: str, port: int, seconds: float) -
 
 
 async def _brokers(place: _Place) -> frozenset[_Address]:
-    """Connect, sign in and ask for the brokers, as every client does."""
+    """Connect, authenticate and request the brokers, as every client does."""
     provider = place.arguments.get("sasl_oauth_token_provider")
     if provider is None:
         connection = await create_conn(place.host, place.port, **place.arguments)
@@ -213,10 +214,10 @@ async def _show_token(
     connection: AIOKafkaConnection, settings: KafkaSettings, provider: TokenSource
 ) -> None:
     """
-    Sign in with a token, and read the answer, which aiokafka takes for a yes.
+    Authenticate with a token, and read the response, which aiokafka ignores.
 
-    One that isn't empty is a no; the reason comes for a dummy reply (RFC 7628, section
-    3.2.3).
+    A response that isn't empty is a refusal. Its reason follows a dummy reply (RFC
+    7628, section 3.2.3).
     """
     shaken = await connection.send(SaslHandShakeRequest("OAUTHBEARER"))
     if shaken.error_code:
@@ -233,7 +234,7 @@ async def _show_token(
 
 
 async def _without_sasl(place: _Place) -> AIOKafkaConnection:
-    """Connect without signing in."""
+    """Connect without authentication."""
     arguments = {
         name: value
         for name, value in place.arguments.items()
@@ -252,7 +253,7 @@ def _has_tokens(settings: KafkaSettings) -> bool:
 
 
 async def _refusal(place: _Place, error: Exception) -> KafkaRefusedError | None:
-    """Find what a failure means that stays until a setting is another one."""
+    """Return the refusal behind a failure, if it stays until a setting changes."""
     fault = _of_sasl(place, error)
     if isinstance(error, errors.UnsupportedSaslMechanismError):
         # aiokafka drops the broker's list on the way.
@@ -266,12 +267,12 @@ async def _refusal(place: _Place, error: Exception) -> KafkaRefusedError | None:
         if fault is None and isinstance(cause, ssl.SSLError):
             fault = _of_tls(place, cause)
     if fault is None and _is_ended(error):
-        fault = await _other_way(place)
+        fault = await _wrong_protocol(place)
     return fault
 
 
 def _in_words(error: Exception, timeout_seconds: float) -> str:
-    """Give the reason of a failed connection, where nothing else is known."""
+    """Return the reason of a failed connection that isn't a refusal."""
     if isinstance(error, TimeoutError):  # an OSError as well
         return f"no answer within {timeout_seconds:g} s"
     for cause in causes(error):
@@ -286,7 +287,7 @@ def _in_words(error: Exception, timeout_seconds: float) -> str:
 
 
 def _is_ended(error: Exception) -> bool:
-    """Whether the other side ended the connection, or spoke something else."""
+    """Whether the broker closed the connection, or uses another protocol."""
     if isinstance(error, ssl.SSLError | ConnectionResetError | BrokenPipeError):
         return True
     return isinstance(error, errors.KafkaConnectionError)
@@ -314,7 +315,7 @@ def _of_sasl(place: _Place, error: Exception) -> KafkaRefusedError | None:
         )
     if not isinstance(error, _REFUSED_SASL):
         return None
-    said = _said(error)
+    said = _broker_message(error)
     if mechanism == "OAUTHBEARER":
         return place.refuses(
             f"refuses the token of {settings.sasl_oauth_client_id!r}: {said}",
@@ -330,17 +331,17 @@ def _of_sasl(place: _Place, error: Exception) -> KafkaRefusedError | None:
             " (BRIDGE_KAFKA_SASL_AWS_REGION) be the cluster's",
         )
     return place.refuses(
-        f"refuses to let {settings.sasl_username!r} in with {mechanism}: {said}",
+        f"refuses user {settings.sasl_username!r} with {mechanism}: {said}",
         "Check kafka.sasl_username and kafka.sasl_password"
         " (BRIDGE_KAFKA_SASL_USERNAME, BRIDGE_KAFKA_SASL_PASSWORD or"
         " BRIDGE_KAFKA_SASL_PASSWORD_FILE), and that the user has this mechanism",
     )
 
 
-def _said(error: Exception) -> str:
-    """Give the broker's own words."""
+def _broker_message(error: Exception) -> str:
+    """Return the broker's own message."""
     text = str(error.args[0]) if error.args else type(error).__name__
-    return "".join(c for c in text[:_MOST_WORDS] if c.isprintable()).rstrip(". ")
+    return "".join(c for c in text[:_MOST_CHARACTERS] if c.isprintable()).rstrip(". ")
 
 
 def _of_tls(place: _Place, error: ssl.SSLError) -> KafkaRefusedError | None:
@@ -366,20 +367,20 @@ def _of_tls(place: _Place, error: ssl.SSLError) -> KafkaRefusedError | None:
     return None
 
 
-# -- What it does where it is spoken to with another protocol ------------------------
+# -- Probes with another protocol --------------------------------------------------
 
 
-async def _other_way(place: _Place) -> KafkaRefusedError | None:
+async def _wrong_protocol(place: _Place) -> KafkaRefusedError | None:
     protocol = place.settings.security_protocol
     sasl = "SASL_" if protocol.startswith("SASL_") else ""
     if protocol.endswith("PLAINTEXT"):
         if await _speaks_tls(place):
             return place.refuses(
-                "speaks TLS at this address", f"Set {_PROTOCOL} to {sasl}SSL"
+                "requires TLS at this address", f"Set {_PROTOCOL} to {sasl}SSL"
             )
     elif await _speaks_plainly(place):
         return place.refuses(
-            "speaks no TLS at this address", f"Set {_PROTOCOL} to {sasl}PLAINTEXT"
+            "doesn't use TLS at this address", f"Set {_PROTOCOL} to {sasl}PLAINTEXT"
         )
     if not sasl and (wanted := await _mechanisms(place)):
         return place.refuses(
@@ -397,7 +398,7 @@ async def _speaks_tls(place: _Place) -> bool:
     try:
         _, writer = await asyncio.open_connection(place.host, place.port, ssl=context)
     except (ssl.SSLError, OSError) as error:
-        # An answer in TLS, if no friendly one.
+        # An alert is a TLS response, too.
         return isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or "")
     writer.transport.abort()
     return True
@@ -405,7 +406,7 @@ async def _speaks_tls(place: _Place) -> bool:
 
 async def _speaks_plainly(place: _Place) -> bool:
     with suppress(OSError, errors.KafkaError):
-        # It asks for the versions that the broker knows, and no more.
+        # It only requests the broker's API versions.
         connection = await create_conn(place.host, place.port)
         connection.close()
         return True
@@ -413,11 +414,11 @@ async def _speaks_plainly(place: _Place) -> bool:
 
 
 async def _mechanisms(place: _Place) -> list[str]:
-    """Ask which mechanisms a listener has; none where no client has to sign in."""
+    """Request a listener's mechanisms; none if it requires no authentication."""
     with suppress(OSError, errors.KafkaError):
         connection = await _without_sasl(place)
         try:
-            # Any name does: the answer lists what there is.
+            # Any name will do: the response lists the mechanisms.
             answer = await connection.send(SaslHandShakeRequest("PLAIN"))
         finally:
             connection.close()

@@ -1,9 +1,9 @@
 """
-How commands and pages of the bridge follow topics.
+Follows topics for the bridge's commands and its board.
 
-Owns both sides of it: the trio task that reads, and the thread whose consumer fetches,
-belongs to no group and commits nothing. What a record means is its reader's business.
-A proof, which needs an end but no values, reads through `scan`.
+Owns the trio task that reads, and the thread with a consumer that fetches. The consumer
+belongs to no group and commits nothing. Records aren't interpreted here. To verify a
+topic, which needs an end but no values, use `scan`.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from bridge.kafka.requests import EARLIEST, LATEST, ask_offsets
 from bridge.settings import KafkaSettings
 
 
-__all__ = ["ConsumedRecord", "Edge", "Lane", "Start", "TopicReader"]
+__all__ = ["ConsumedRecord", "Edge", "PartitionId", "Start", "TopicReader"]
 
 log = structlog.get_logger("bridge.kafka")
 
 # Some thousand records with headers, or 180 previews of 90 KB: enough to keep
 # a fast reader busy while the next fetch is under way.
 _BUFFER_BYTES = 16 * 1024 * 1024
-# How often metadata is asked for: a new partition is found within it.
+# How often metadata is requested: a new partition is found within it.
 METADATA_AGE_SECONDS = 10.0
-# A topic that no metadata has named for this long is gone: three refreshes,
-# because a topic without leaders is left out of one for a moment.
+# A topic that metadata hasn't had for this long is deleted: three refreshes, because a
+# topic without leaders may be missing from one.
 TOPIC_GONE_SECONDS = 3 * METADATA_AGE_SECONDS
 # A broker answers a fetch within 0.5 s (fetch.max.wait.ms); silence this long
 # after one means new connections, to the bootstrap servers again: aiokafka
@@ -57,7 +57,7 @@ RUN_RECORDS = 500
 # 1.4 kB by tracemalloc over 35,000 records in CPython 3.11.
 _RECORD_OVERHEAD_BYTES = 1_400
 
-Lane: TypeAlias = tuple[str, int]  # (topic, partition)
+PartitionId: TypeAlias = tuple[str, int]  # (topic, partition)
 
 
 class Edge(Enum):
@@ -68,8 +68,8 @@ class Edge(Enum):
 
 
 # An int is a time: milliseconds since the epoch. A mapping has the first offset of
-# lanes; a lane that it doesn't name is read from its beginning.
-Start: TypeAlias = Edge | int | Mapping[Lane, int]
+# partitions; a partition that it doesn't name is read from its beginning.
+Start: TypeAlias = Edge | int | Mapping[PartitionId, int]
 
 
 class ConsumedRecord(msgspec.Struct, frozen=True, gc=False):
@@ -89,11 +89,11 @@ class ConsumedRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Delivery(msgspec.Struct, frozen=True):
-    """Records, if any came, and what `TopicReader` says after them."""
+    """Records, if any came, and the state of `TopicReader` after them."""
 
     records: list[ConsumedRecord]
-    positions: dict[Lane, int]
-    ends: dict[Lane, int]
+    positions: dict[PartitionId, int]
+    ends: dict[PartitionId, int]
     silent_since_seconds: float | None
 
 
@@ -145,17 +145,17 @@ class TopicReader:
         positions, ends or the brokers' silence have changed.
         """
         if self._thread is None:
-            raise RuntimeError("the reader is used inside its `async with` alone")
+            raise RuntimeError("use the reader only inside its `async with`")
         self._known = await self._thread.get()
         return self._known.records
 
     @property
-    def positions(self) -> Mapping[Lane, int]:
+    def positions(self) -> Mapping[PartitionId, int]:
         """The offset behind the last record given out, by (topic, partition)."""
         return self._known.positions
 
     @property
-    def ends(self) -> Mapping[Lane, int]:
+    def ends(self) -> Mapping[PartitionId, int]:
         """The offset behind the last committed record, as last received."""
         return self._known.ends
 
@@ -168,7 +168,8 @@ class TopicReader:
     def lag(self) -> int:
         """How many offsets lie before the ends."""
         return sum(
-            max(0, end - self.positions[lane]) for lane, end in self.ends.items()
+            max(0, end - self.positions[partition])
+            for partition, end in self.ends.items()
         )
 
     @property
@@ -184,12 +185,14 @@ class _Following(msgspec.Struct):
     topics: Sequence[str]
     start: Start
     thread: LoopThread[_Delivery]
-    positions: dict[Lane, int] = msgspec.field(default_factory=dict)
-    ends: dict[Lane, int] = msgspec.field(default_factory=dict)
+    positions: dict[PartitionId, int] = msgspec.field(default_factory=dict)
+    ends: dict[PartitionId, int] = msgspec.field(default_factory=dict)
     seen: dict[str, float] = msgspec.field(default_factory=dict)
-    # By lane, the time of the last answer as aiokafka has it, and when it was new.
-    contacts: dict[Lane, tuple[int | None, float]] = msgspec.field(default_factory=dict)
-    told: _Delivery | None = None
+    # By partition, the time of the last answer as aiokafka has it, and when it was new.
+    contacts: dict[PartitionId, tuple[int | None, float]] = msgspec.field(
+        default_factory=dict
+    )
+    last: _Delivery | None = None
 
     async def run(self) -> None:
         """Read until cancelled; a client that stopped working is replaced."""
@@ -223,38 +226,38 @@ class _Following(msgspec.Struct):
             enter = stack.enter_async_context
             async with asyncio.timeout(self.settings.start_timeout_seconds):
                 client = await enter(connected(self.settings, **age))
-                lanes = await partitions_of(self.settings, client, self.topics)
+                partitions = await partitions_of(self.settings, client, self.topics)
                 self.seen = dict.fromkeys(self.topics, time.monotonic())
                 consumer = await enter(
                     consuming(self.settings, "read_committed", **age)
                 )
-                await self._assign(client, consumer, lanes)
+                await self._assign(client, consumer, partitions)
             yield client, consumer
 
     async def _assign(
         self,
         client: AIOKafkaClient,
         consumer: AIOKafkaConsumer,
-        lanes: Sequence[TopicPartition],
+        partitions: Sequence[TopicPartition],
     ) -> None:
-        """Assign the lanes and put each to its position."""
-        new = [lane for lane in lanes if lane not in self.positions]
-        ends = await ask_offsets(client, lanes, LATEST, committed_only=True)
+        """Assign the partitions and put each to its position."""
+        new = [partition for partition in partitions if partition not in self.positions]
+        ends = await ask_offsets(client, partitions, LATEST, committed_only=True)
         # Later partitions were empty when reading began: none of it was missed.
-        start = self.start if len(new) == len(lanes) else Edge.BEGINNING
+        start = self.start if len(new) == len(partitions) else Edge.BEGINNING
         self.positions |= await _start_offsets(client, new, start, ends)
         self.ends |= ends
-        self._note_contact(lanes)
-        consumer.assign(lanes)
+        self._note_contact(partitions)
+        consumer.assign(partitions)
         # No await between: no assigned partition may lack a position.
-        for lane in lanes:
-            consumer.seek(lane, self.positions[lane])
+        for partition in partitions:
+            consumer.seek(partition, self.positions[partition])
 
     async def _poll(self, client: AIOKafkaClient, consumer: AIOKafkaConsumer) -> None:
         """Fetch until the clients have to be replaced."""
         look_at = time.monotonic() + METADATA_AGE_SECONDS
         while not self._is_stuck(client):
-            if await self.thread.room():
+            if await self.thread.wait_for_space():
                 # Nothing asked the broker meanwhile, so its silence means nothing.
                 self._note_contact(consumer.assignment())
             try:
@@ -275,14 +278,16 @@ class _Following(msgspec.Struct):
                 log.warning("reader.interrupted", error=repr(error))
                 return
 
-    def _note_contact(self, lanes: Iterable[Lane]) -> None:
+    def _note_contact(self, partitions: Iterable[PartitionId]) -> None:
         now = time.monotonic()
-        self.contacts = dict.fromkeys(lanes, (None, now))
+        self.contacts = dict.fromkeys(partitions, (None, now))
 
     def _is_stuck(self, client: AIOKafkaClient) -> bool:
-        """Return whether a lane's leader has been silent for long."""
+        """Return whether a partition's leader has been silent for long."""
         oldest = time.monotonic() - _RENEW_AFTER_SECONDS
-        late = [lane for lane, (_, at) in self.contacts.items() if at < oldest]
+        late = [
+            partition for partition, (_, at) in self.contacts.items() if at < oldest
+        ]
         leaders = map(client.cluster.leader_for_partition, late)
         return any(leader is not None and leader >= 0 for leader in leaders)
 
@@ -293,18 +298,18 @@ class _Following(msgspec.Struct):
     ) -> None:
         """Hand over what came, or that something else has changed."""
         now = time.monotonic()
-        for lane in consumer.assignment():
-            # Every lane has a position, so this doesn't wait.
-            self.positions[lane] = await consumer.position(lane)
-            stable = consumer.last_stable_offset(lane)
+        for partition in consumer.assignment():
+            # Every partition has a position, so this doesn't wait.
+            self.positions[partition] = await consumer.position(partition)
+            stable = consumer.last_stable_offset(partition)
             if stable is not None:
-                self.ends[lane] = stable
-            mark = consumer.last_poll_timestamp(lane)
-            if mark != self.contacts[lane][0]:
-                self.contacts[lane] = mark, now
+                self.ends[partition] = stable
+            mark = consumer.last_poll_timestamp(partition)
+            if mark != self.contacts[partition][0]:
+                self.contacts[partition] = mark, now
         records = [_consumed(record) for batch in batches.values() for record in batch]
         # News without records can wait for a reader that lags.
-        if records or (self.thread.is_empty and self._known() != self.told):
+        if records or (self.thread.is_empty and self._known() != self.last):
             self._hand_over(records)
 
     def _known(self) -> _Delivery:
@@ -315,12 +320,12 @@ class _Following(msgspec.Struct):
         return _Delivery([], positions, ends, last if is_silent else None)
 
     def _hand_over(self, records: list[ConsumedRecord]) -> None:
-        self.told = self._known()
+        self.last = self._known()
         size_bytes = sum(
             _RECORD_OVERHEAD_BYTES + len(one.value or b"") + len(one.key or b"")
             for one in records
         )
-        delivery = msgspec.structs.replace(self.told, records=records)
+        delivery = msgspec.structs.replace(self.last, records=records)
         self.thread.put(delivery, size_bytes)
 
     async def _follow_partitions(
@@ -328,46 +333,50 @@ class _Following(msgspec.Struct):
     ) -> None:
         """Take up new partitions; fail when a topic is gone."""
         now = time.monotonic()
-        lanes = set(consumer.assignment())
+        partitions = set(consumer.assignment())
         for topic in self.topics:
-            partitions = client.cluster.partitions_for_topic(topic)
-            if partitions:
+            numbers = client.cluster.partitions_for_topic(topic)
+            if numbers:
                 self.seen[topic] = now
-                lanes |= {TopicPartition(topic, number) for number in partitions}
+                partitions |= {TopicPartition(topic, number) for number in numbers}
             elif now - self.seen[topic] > TOPIC_GONE_SECONDS:
                 raise topic_missing(self.settings, [topic], [])
-        if lanes != consumer.assignment():
-            log.info("reader.partitions_added", lanes=len(lanes))
+        if partitions != consumer.assignment():
+            log.info("reader.partitions_added", partitions=len(partitions))
             async with asyncio.timeout(self.settings.start_timeout_seconds):
-                await self._assign(client, consumer, sorted(lanes))
+                await self._assign(client, consumer, sorted(partitions))
 
     async def _return_to_range(
         self,
         client: AIOKafkaClient,
         consumer: AIOKafkaConsumer,
-        lanes: Sequence[TopicPartition],
+        partitions: Sequence[TopicPartition],
     ) -> None:
         """Go on at the near edge of a log that no longer has the position."""
         # Retention took records that were not read yet, or the log was cut or the topic
         # recreated; the reader's offsets show the jump.
         try:
             async with asyncio.timeout(self.settings.start_timeout_seconds):
-                firsts = await ask_offsets(client, lanes, EARLIEST)
-                ends = await ask_offsets(client, lanes, LATEST, committed_only=True)
+                firsts = await ask_offsets(client, partitions, EARLIEST)
+                ends = await ask_offsets(
+                    client, partitions, LATEST, committed_only=True
+                )
         except TimeoutError:
             # It is asked for the same offset, and comes back here.
             return
-        for lane in lanes:
-            position = self.positions[lane]
-            target = firsts[lane] if position < firsts[lane] else ends[lane]
+        for partition in partitions:
+            position = self.positions[partition]
+            target = (
+                firsts[partition] if position < firsts[partition] else ends[partition]
+            )
             log.warning(
                 "reader.out_of_range",
-                topic=lane.topic,
-                partition=lane.partition,
+                topic=partition.topic,
+                partition=partition.partition,
                 position=position,
                 resumed_at=target,
             )
-            consumer.seek(lane, target)
+            consumer.seek(partition, target)
 
 
 def _consumed(record: ConsumerRecord) -> ConsumedRecord:
@@ -385,21 +394,25 @@ def _consumed(record: ConsumerRecord) -> ConsumedRecord:
 
 async def _start_offsets(
     client: AIOKafkaClient,
-    lanes: Sequence[TopicPartition],
+    partitions: Sequence[TopicPartition],
     start: Start,
     ends: Mapping[TopicPartition, int],
-) -> dict[Lane, int]:
-    """Find where reading starts in each lane."""
+) -> dict[PartitionId, int]:
+    """Find where reading starts in each partition."""
     if start is Edge.END:
-        return {lane: ends[lane] for lane in lanes}
+        return {partition: ends[partition] for partition in partitions}
     if isinstance(start, int):
-        found = await ask_offsets(client, lanes, start)
-        # No offset: nothing in the lane is as young as that.
-        return {lane: ends[lane] if at < 0 else at for lane, at in found.items()}
-    firsts = await ask_offsets(client, lanes, EARLIEST)
+        found = await ask_offsets(client, partitions, start)
+        # No offset: nothing in the partition is as young as that.
+        return {
+            partition: ends[partition] if at < 0 else at
+            for partition, at in found.items()
+        }
+    firsts = await ask_offsets(client, partitions, EARLIEST)
     if start is Edge.BEGINNING:
         return dict(firsts)
     # Before and behind the log there is nothing to read.
     return {
-        lane: min(max(start.get(lane, 0), firsts[lane]), ends[lane]) for lane in lanes
+        partition: min(max(start.get(partition, 0), firsts[partition]), ends[partition])
+        for partition in partitions
     }

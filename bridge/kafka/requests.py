@@ -132,7 +132,7 @@ DEBUGGER: Final = -2
 
 async def ask_offsets(  # noqa: PLR0913 - choices of the protocol, each by name
     client: AIOKafkaClient,
-    lanes: Iterable[TopicPartition],
+    partitions: Iterable[TopicPartition],
     moment: int,
     *,
     committed_only: bool = False,
@@ -148,13 +148,13 @@ async def ask_offsets(  # noqa: PLR0913 - choices of the protocol, each by name
     the epoch; -1 is the answer where nothing is as young as that. With `committed_only`
     the latest offset is that behind the last record whose transaction has ended.
     """
-    wanted, offsets = set(lanes), dict[TopicPartition, int]()
+    wanted, offsets = set(partitions), dict[TopicPartition, int]()
     while True:
         by_leader = _by_leader(client, wanted - offsets.keys(), needs_leaders)
         for leader, asked in by_leader.items():
             topics = defaultdict(list)
-            for lane in asked:
-                topics[lane.topic].append((lane.partition, moment))
+            for partition in asked:
+                topics[partition.topic].append((partition.partition, moment))
             request = OffsetRequest(asker, int(committed_only), list(topics.items()))
             try:
                 offsets |= _offsets(await client.send(leader, request))
@@ -169,20 +169,20 @@ async def ask_offsets(  # noqa: PLR0913 - choices of the protocol, each by name
 
 def _by_leader(
     client: AIOKafkaClient,
-    lanes: Iterable[TopicPartition],
+    partitions: Iterable[TopicPartition],
     needs_leaders: bool,  # noqa: FBT001 - as the caller was given it
 ) -> dict[int, list[TopicPartition]]:
     """Give the partitions that each node leads, as far as known."""
     by_leader: dict[int, list[TopicPartition]] = defaultdict(list)
-    for lane in lanes:
-        if lane.topic in client.cluster.unauthorized_topics:
+    for partition in partitions:
+        if partition.topic in client.cluster.unauthorized_topics:
             # Such a user can't learn who leads it.
-            raise errors.TopicAuthorizationFailedError(lane.topic)
-        leader = client.cluster.leader_for_partition(lane)
+            raise errors.TopicAuthorizationFailedError(partition.topic)
+        leader = client.cluster.leader_for_partition(partition)
         if leader == -1 and needs_leaders:
-            raise errors.LeaderNotAvailableError(lane)
+            raise errors.LeaderNotAvailableError(partition)
         if leader is not None and leader >= 0:
-            by_leader[leader].append(lane)
+            by_leader[leader].append(partition)
     return by_leader
 
 
@@ -287,7 +287,7 @@ _VERSION: Final = 10
 _NO_ID: Final = uuid.UUID(int=0)
 
 # What a broker answers that doesn't report what a user may do.
-_NOT_TOLD: Final = -(2**31)
+_NOT_REPORTED: Final = -(2**31)
 
 # Kafka's default of max.message.bytes.
 DEFAULT_MAX_MESSAGE_BYTES: Final = 1_048_588
@@ -312,7 +312,7 @@ class TopicFacts(msgspec.Struct, frozen=True):
     leaders: Mapping[int, int]
     replicas: int
     topic_id: str | None = None
-    operations: int = _NOT_TOLD
+    operations: int = _NOT_REPORTED
     error_code: int = 0
     configs: Mapping[str, str] | None = None
 
@@ -334,7 +334,7 @@ class TopicFacts(msgspec.Struct, frozen=True):
 
     def lacks(self, wanted: Mapping[int, str]) -> tuple[str, ...] | None:
         """Name the permissions that this user lacks; AclOperation's bits (KIP-430)."""
-        if self.operations == _NOT_TOLD:
+        if self.operations == _NOT_REPORTED:
             return None
         return tuple(
             name for bit, name in wanted.items() if not self.operations >> bit & 1

@@ -1,8 +1,8 @@
 """
-How a proof reads a topic: every record once, from a start to the ends that it has.
+Reads a topic to verify it: every record once, from a start to the current ends.
 
-Owns the thread that reads and what it gives out: no values, but what was at which
-offset, and which records went while they were being read.
+Owns the thread that reads. It returns no values, but which offset had which record, and
+which records were deleted while they were being read.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
         KafkaError: Why the topic can't be read.
         ConfigError: A certificate or key can't be used.
     """
-    # Progress takes no room: the thread never waits for this task.
+    # Progress has no size: the thread never waits for this task.
     thread: LoopThread[Progress] = LoopThread("bridge-kafka-scanner")
 
     async def work() -> None:
@@ -97,8 +97,8 @@ async def scan(  # noqa: PLR0913 - each is one independent choice of the caller
             Log(settings, topic, SILENT_SECONDS) as log,
         ):
             async with asyncio.timeout(settings.start_timeout_seconds):
-                lanes = await partitions_of(settings, log.client, [topic])
-                numbers = [lane.partition for lane in lanes]
+                partitions = await partitions_of(settings, log.client, [topic])
+                numbers = [partition.partition for partition in partitions]
                 extents = await _extents(log, numbers, since_ms, committed_only)
                 may_be = await may_be_compacted(log.client, topic)
             take = begin(extents, may_be)

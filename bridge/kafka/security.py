@@ -1,8 +1,8 @@
 """
-Whom the bridge trusts at a broker, and what it shows of itself.
+TLS contexts for brokers: the CAs that the bridge trusts, and its client certificate.
 
-Owns the way from the settings' files to a TLS context that follows them. What a failed
-handshake means is `probe`'s business.
+A context follows the settings' files when they change. What a failed handshake means is
+in `probe`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class FollowingContext(ssl.SSLContext):
         # Taken before they are read, so that no change in between is missed.
         self._files = _files(settings)
         self._current = tls_context(settings)
-        self._told: str | None = None
+        self._reported: str | None = None
 
     def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
         """Begin a connection, as asyncio does it."""
@@ -55,11 +55,11 @@ class FollowingContext(ssl.SSLContext):
         try:
             self._current = tls_context(self._settings)
         except ConfigError as error:
-            if str(error) != self._told:
-                self._told = str(error)
-                _log.warning("credentials.invalid", error=self._told)
+            if str(error) != self._reported:
+                self._reported = str(error)
+                _log.warning("credentials.invalid", error=self._reported)
             return
-        self._files, self._told = files, None
+        self._files, self._reported = files, None
         _log.info("credentials.renewed", what="certificates")
 
 

@@ -1,11 +1,10 @@
 """
 Tokens for OAUTHBEARER: where they come from, and kept until shortly before they expire.
 
-An OIDC provider's token endpoint is asked in the name of a client (RFC 6749, section
-4.4); nothing of its answer's body is repeated in an error, as it may hold a token. For
-Amazon MSK a request is signed here, which the brokers check. Clients come and go; those
-of one loop share a token. aiokafka 0.14 takes any answer of a broker for a yes: that
-one refuses a token is found out by `probe`.
+They come from an OIDC provider's token endpoint (client credentials: RFC 6749, section
+4.4). No error repeats the body of its response, which may hold a token. For Amazon MSK
+a request is signed here, and the brokers check it. The clients of one loop share a
+token. aiokafka 0.14 ignores that a broker refuses a token: `probe` finds that out.
 """
 
 from __future__ import annotations

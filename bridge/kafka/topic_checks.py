@@ -1,8 +1,8 @@
 """
-What a topic must be like, and what one is found to be like: a table of checks.
+Checks of a topic: what it must be like, and what it is like.
 
-Each check is a row of the table in docs/operate/topics.md, too. It looks at facts that
-were read before, asks nobody and logs nothing.
+Each check is also a row of the table in docs/operate/topics.md. It compares metadata
+that was read before: it sends no request and logs nothing.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from bridge.settings import KafkaSettings
 
 __all__ = ["TopicFinding", "Verdict", "report"]
 
-# Records have the time at which they were read. After an outage of a day those that
-# waited are a day old: with less retention they would go as soon as they are written.
+# A record's timestamp is when it was read. After an outage of a day, records that
+# waited are a day old: with less retention the broker deletes them at once.
 _LEAST_RETENTION_MS: Final = 86_400_000
 
-# A broker with a bound on records' ages refuses what waited for longer in the outbox:
-# all of it would become dead letters. A week is more than any outage that is borne.
+# A broker that limits records' ages refuses records that waited for longer in the
+# outbox: they become dead letters. A week is longer than any expected outage.
 _LEAST_AGE_MS: Final = 7 * 86_400_000
 
-# The least that survives one broker.
+# The minimum that survives the loss of one broker.
 _LEAST_REPLICAS: Final = 2
 
-# Codecs by the topic's word for them.
+# The setting's name of a codec, by the topic's.
 _CODECS: Final = {"uncompressed": "none"}
 
 _LIMITS: Final = {
@@ -50,34 +50,35 @@ _LIMITS: Final = {
 }
 
 _WRONG_POLICY: Final = {
-    TopicRole.DEAD_LETTERS: "Of a job only the last dead letter would stay, and those"
-    " without a key are refused.",
-    TopicRole.GAPS: "The key is the client id: of each account's gaps only the last"
-    " would stay.",
-    TopicRole.PREVIEWS: "All previews of a job are kept, not its latest alone.",
+    TopicRole.DEAD_LETTERS: "Compaction keeps only the last dead letter of a job, and"
+    " refuses dead letters without a key.",
+    TopicRole.GAPS: "The key is the client id: compaction keeps only the last gap of"
+    " each account.",
+    TopicRole.PREVIEWS: "All previews of a job are kept, not only its latest.",
 }
 
 
 class Verdict(StrEnum):
     """
-    What a finding means; metrics, health and logs use the same words.
+    The result of a check; metrics, health and logs use the same values.
 
-    `missing`: the bridge can't do its work; a first start ends with it.
-    `dangerous`: it works, and something that it promises may not hold.
-    `unknown`: Kafka doesn't let this user see it (DescribeConfigs).
+    `error`: the bridge can't do its work; a first start fails.
+    `warning`: it works, but a guarantee may not hold.
+    `unknown`: the broker doesn't report it to this user (DescribeConfigs).
     """
 
-    FINE = "fine"
-    DANGEROUS = "dangerous"
-    MISSING = "missing"
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
     UNKNOWN = "unknown"
 
 
 class TopicFinding(msgspec.Struct, frozen=True):
     """
-    What was found of one thing that a topic needs, and what to do about it.
+    The result of one check of a topic, and what to do about it.
 
-    It is `topic`, `partitions`, `replication.factor`, or a topic configuration's name.
+    `what` is `topic`, `permissions`, `partitions`, `replication.factor`,
+    `configuration`, or the name of a topic configuration.
     """
 
     topic: str
@@ -89,7 +90,7 @@ class TopicFinding(msgspec.Struct, frozen=True):
 
 
 class _Topic(msgspec.Struct, frozen=True):
-    """A topic that is there, what it is for, and the largest batch of events."""
+    """An existing topic, what it is for, and the largest batch of events."""
 
     facts: TopicFacts
     needs: TopicNeeds
@@ -97,13 +98,13 @@ class _Topic(msgspec.Struct, frozen=True):
     settings: KafkaSettings
 
     def is_under(self, policy: str) -> bool:
-        """Whether its cleanup policy is that one, among others."""
+        """Whether its cleanup policy includes that one."""
         policies = (self.facts.configs or {}).get("cleanup.policy", "delete")
         return policy in policies.split(",")
 
     def set(self, what: str, value: object) -> str:
         """Give the command that changes a configuration."""
-        # The tool takes a value with commas in brackets.
+        # The tool expects a value with commas in brackets.
         config = f"'{what}=[{value}]'" if "," in str(value) else f"{what}={value}"
         return (
             f"kafka-configs.sh --bootstrap-server {self.settings.bootstrap_servers}"
@@ -127,23 +128,23 @@ class _Topic(msgspec.Struct, frozen=True):
         found: object,
         needed: str,
         remedy: str = "",
-        verdict: Verdict = Verdict.FINE,
+        verdict: Verdict = Verdict.OK,
     ) -> TopicFinding:
-        """Say what was found, that all is well if nothing else is said."""
+        """Return a finding: `ok` unless the verdict says otherwise."""
         return TopicFinding(self.facts.name, what, str(found), needed, verdict, remedy)
 
     def warn(
         self, what: str, found: object, needed: str, why: str, value: object
     ) -> TopicFinding:
-        """Say why something is dangerous, and the command that sets it right."""
+        """Return a warning: why, and the command that fixes it."""
         remedy = f"{why} {self.set(what, value)}"
-        return self.find(what, found, needed, remedy, Verdict.DANGEROUS)
+        return self.find(what, found, needed, remedy, Verdict.WARNING)
 
 
 def report(
     looked_up: LookedUp, all_needs: Mapping[str, TopicNeeds], settings: KafkaSettings
 ) -> dict[str, tuple[TopicFinding, ...]]:
-    """Compare topics with what is wanted of them; by topic, in the needs' order."""
+    """Compare topics with what they need; by topic, in the needs' order."""
     facts = looked_up.facts
     largest = max(
         (
@@ -159,9 +160,9 @@ def report(
             found[name] = tuple(_judge(_Topic(facts[name], needs, largest, settings)))
             continue
         if name in looked_up.problems:
-            told, needed, remedy = str(looked_up.problems[name]), "can be used", ""
+            state, needed, remedy = str(looked_up.problems[name]), "usable", ""
         elif name in looked_up.missing:
-            told, needed = "not there, or this user may not see it", "there"
+            state, needed = "missing, or hidden from this user", "exists"
             command = creation_command(creation(name, all_needs, settings), settings)
             remedy = (
                 "Set kafka.create_topics (BRIDGE_KAFKA_CREATE_TOPICS=true), or:"
@@ -170,28 +171,29 @@ def report(
         else:
             continue
         found[name] = (
-            TopicFinding(name, "topic", told, needed, Verdict.MISSING, remedy),
+            TopicFinding(name, "topic", state, needed, Verdict.ERROR, remedy),
         )
     return found
 
 
 def _judge(topic: _Topic) -> Iterator[TopicFinding]:
-    """Apply the checks to a topic that is there."""
+    """Apply the checks to an existing topic."""
     facts = topic.facts
-    yield topic.find("topic", "there", "there")
-    # Brokers that don't tell refuse when it comes to it.
+    yield topic.find("topic", "exists", "exists")
+    # Brokers before 2.8 don't report permissions: they refuse the first request.
     lacks = facts.lacks(NEEDED)
     if lacks is not None:
-        yield _rights(topic, lacks)
+        yield _permissions(topic, lacks)
     yield topic.find("partitions", facts.partitions, "1 or more")
     yield _replicas(topic)
     if facts.configs is None:
         yield topic.find(
             "configuration",
             "hidden from this user",
-            "the right DescribeConfigs",
-            "Grant DescribeConfigs, so that the bridge can see what is dangerous; until"
-            f" then Kafka's defaults are assumed. {topic.grant(['DescribeConfigs'])}",
+            "the permission DescribeConfigs",
+            "Grant DescribeConfigs, so that the bridge can check the configuration."
+            " Until then it assumes Kafka's defaults."
+            f" {topic.grant(['DescribeConfigs'])}",
             Verdict.UNKNOWN,
         )
         return
@@ -199,19 +201,19 @@ def _judge(topic: _Topic) -> Iterator[TopicFinding]:
         if what in facts.configs:
             yield check(topic, what, facts.configs[what])
         else:
-            # A broker that isn't Apache's may not know it.
-            yield topic.find(what, "not told", "told", verdict=Verdict.UNKNOWN)
+            # A broker that isn't Apache's may not have it.
+            yield topic.find(what, "not reported", "reported", verdict=Verdict.UNKNOWN)
     if facts.configs.get("message.timestamp.type") == "CreateTime":
-        # Otherwise the broker looks at no record's own time.
+        # Otherwise the broker ignores records' own timestamps.
         yield from _ages(topic, facts.configs)
 
 
-def _rights(topic: _Topic, lacks: tuple[str, ...]) -> TopicFinding:
+def _permissions(topic: _Topic, lacks: tuple[str, ...]) -> TopicFinding:
     needed = ", ".join(NEEDED.values())
     if not lacks:
         return topic.find("permissions", needed, needed)
     found = f"no {' and no '.join(lacks)}"
-    return topic.find("permissions", found, needed, topic.grant(lacks), Verdict.MISSING)
+    return topic.find("permissions", found, needed, topic.grant(lacks), Verdict.ERROR)
 
 
 def _replicas(topic: _Topic) -> TopicFinding:
@@ -219,30 +221,29 @@ def _replicas(topic: _Topic) -> TopicFinding:
     if found >= _LEAST_REPLICAS:
         return topic.find(what, found, needed)
     why = (
-        "With the one broker that has a partition, all that was acknowledged can be"
-        " lost. Give it more replicas with kafka-reassign-partitions.sh, or recreate"
-        " it."
+        "If the only broker of a partition is lost, so are its acknowledged records."
+        " Add replicas with kafka-reassign-partitions.sh, or recreate the topic."
     )
-    return topic.find(what, found, needed, why, Verdict.DANGEROUS)
+    return topic.find(what, found, needed, why, Verdict.WARNING)
 
 
 def _min_insync(topic: _Topic, what: str, found: str) -> TopicFinding:
     value, replicas = int(found), topic.facts.replicas
     least = min(_LEAST_REPLICAS, replicas)
-    told, needed = f"{value} of {replicas}", f"{least} or more"
+    state, needed = f"{value} of {replicas}", f"{least} or more"
     if value > replicas:
         why = (
-            "No more than there are replicas can ever be in sync: older brokers"
-            " refuse every write."
+            "There are fewer replicas than must be in sync: older brokers refuse every"
+            " write."
         )
     elif value < _LEAST_REPLICAS <= replicas:
         why = (
-            "A record counts as written when one broker has it, and is lost with"
-            " that one."
+            "A record is acknowledged when one broker has it, and is lost with that"
+            " broker."
         )
     else:
-        return topic.find(what, told, needed)
-    return topic.warn(what, told, needed, why, least)
+        return topic.find(what, state, needed)
+    return topic.warn(what, state, needed, why, least)
 
 
 def _max_message_bytes(topic: _Topic, what: str, found: str) -> TopicFinding:
@@ -251,15 +252,15 @@ def _max_message_bytes(topic: _Topic, what: str, found: str) -> TopicFinding:
     if value < needs.batch_bytes:
         remedy = (
             f"The largest value may have {needs.value_bytes} bytes"
-            f" ({_LIMITS[needs.role]}): lower that, or:"
+            f" ({_LIMITS[needs.role]}): lower that limit, or:"
             f" {topic.set(what, needs.batch_bytes)}"
         )
-        return topic.find(what, found, needed, remedy, Verdict.MISSING)
+        return topic.find(what, found, needed, remedy, Verdict.ERROR)
     if needs.role is TopicRole.DEAD_LETTERS and value < largest:
         needed = f"{largest} or more, as the topic of events"
         why = (
-            "Of an event that the other topic would take only the first part"
-            " may be kept here."
+            "A dead letter may be truncated, though the topic of events would accept"
+            " the whole event."
         )
         return topic.warn(what, found, needed, why, largest)
     return topic.find(what, found, needed)
@@ -269,8 +270,8 @@ def _cleanup(topic: _Topic, what: str, found: str) -> TopicFinding:
     role, is_compacted = topic.needs.role, topic.is_under("compact")
     if role is TopicRole.EVENTS:
         remark = (
-            "Of a job only the last record stays: bridge verify can't tell what"
-            " was compacted away from what was never there."
+            "Compaction keeps only the last record of a job: bridge verify can't"
+            " distinguish compacted records from lost ones."
         )
         remark = remark if is_compacted else ""
         return topic.find(what, found, "delete or compact", remark)
@@ -281,7 +282,7 @@ def _cleanup(topic: _Topic, what: str, found: str) -> TopicFinding:
     remark = ""
     if is_compacted and not topic.is_under("delete"):
         remark = (
-            "Each job has a key of its own: what is only compacted grows for ever."
+            "Each job has its own key: a topic that is only compacted grows forever."
             f" {topic.set(what, needed)}"
         )
     return topic.find(what, found, needed, remark)
@@ -290,18 +291,18 @@ def _cleanup(topic: _Topic, what: str, found: str) -> TopicFinding:
 def _retention(topic: _Topic, what: str, found: str) -> TopicFinding:
     value, needed = int(found), f"{_LEAST_RETENTION_MS} or more, or -1"
     if not topic.is_under("delete"):
-        return topic.find(what, "of no account", needed)
+        return topic.find(what, "not used", needed)
     if value == -1 or value >= _LEAST_RETENTION_MS:
         return topic.find(what, found, needed)
     why = (
-        "A record's time is when it was read: after an outage that is longer than"
-        " this, what waited is deleted as soon as it is written."
+        "A record's timestamp is when it was read: after a longer outage, the broker"
+        " deletes records that waited as soon as they are written."
     )
     return topic.warn(what, found, needed, why, _LEAST_RETENTION_MS)
 
 
 def _only(needed: str, why: str) -> Callable[[_Topic, str, str], TopicFinding]:
-    """Make the check for a configuration that may have one value alone."""
+    """Return the check for a configuration that must have one value."""
 
     def check(topic: _Topic, what: str, found: str) -> TopicFinding:
         if found == needed:
@@ -315,7 +316,7 @@ def _compression(topic: _Topic, what: str, found: str) -> TopicFinding:
     ours, theirs = topic.settings.compression, _CODECS.get(found, found)
     remark = (
         "The broker compresses each batch again. Set kafka.compression"
-        f" (BRIDGE_KAFKA_COMPRESSION={theirs}) to spare it that."
+        f" (BRIDGE_KAFKA_COMPRESSION={theirs}) to avoid that."
     )
     is_kept = found == "producer" or theirs == ours
     needed = f"producer or {'uncompressed' if ours == 'none' else ours}"
@@ -324,8 +325,8 @@ def _compression(topic: _Topic, what: str, found: str) -> TopicFinding:
 
 def _ages(topic: _Topic, configs: Mapping[str, str]) -> Iterator[TopicFinding]:
     why = (
-        "What waited for longer while Kafka was away is refused, and becomes a dead"
-        " letter."
+        "Records that waited for longer while Kafka was unavailable are refused, and"
+        " become dead letters."
     )
     for bound in ("before", "difference"):
         what = f"message.timestamp.{bound}.max.ms"
@@ -342,13 +343,13 @@ _CHECKS: Final[Mapping[str, Callable[[_Topic, str, str], TopicFinding]]] = {
     "retention.ms": _retention,
     "message.timestamp.type": _only(
         "CreateTime",
-        "A record's time would be when it was written, after an outage hours later"
-        " than when it was read.",
+        "A record's timestamp is when it was written: after an outage that is hours"
+        " after it was read.",
     ),
     "unclean.leader.election.enable": _only(
         "false",
-        "A broker that has fallen behind may become leader, and what it doesn't"
-        " have is gone.",
+        "A broker that has fallen behind may become leader. Records that it doesn't"
+        " have are lost.",
     ),
     "compression.type": _compression,
 }

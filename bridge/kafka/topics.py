@@ -1,8 +1,8 @@
 """
-Topics: what each is for, what they are like, how they are made, what a user may do.
+Topics: what each is for, their metadata, their creation, and this user's permissions.
 
-All of it is asked over one connection of its own, and nothing is written to a topic.
-What a topic must be like is in `topic_checks`.
+It uses one connection of its own, and writes nothing to a topic. What a topic must be
+like is in `topic_checks`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ __all__ = [
     "WISHED",
     "Creation",
     "LookedUp",
-    "Rights",
+    "Permissions",
     "TopicNeeds",
     "TopicRole",
     "creation",
@@ -53,10 +53,10 @@ _log = structlog.get_logger("bridge.kafka")
 
 # -- What each topic is for -----------------------------------------------------
 
-# What a batch with one record takes beside its value: key and headers below 4 KiB (see
-# `refusal`), 61 bytes of the batch's own header, some 100 of framing and a registry's
-# prefix of 5. Twice as much, for headers to come.
-_ROOM_BYTES: Final = 8192
+# The size of a batch with one record, without its value: key and headers below 4 KiB
+# (see `refusal`), 61 bytes of the batch's own header, some 100 of fields' lengths and a
+# registry's prefix of 5. Twice as much, for future headers.
+_OVERHEAD_BYTES: Final = 8192
 
 # A gap's record is JSON with a dozen short fields: below 1 KiB.
 _GAP_BYTES: Final = 4096
@@ -79,15 +79,15 @@ class TopicNeeds(msgspec.Struct, frozen=True):
 
     @property
     def batch_bytes(self) -> int:
-        """What the topic has to take as one batch: its `max.message.bytes`."""
-        return self.value_bytes + _ROOM_BYTES
+        """What the topic must accept as one batch: its `max.message.bytes`."""
+        return self.value_bytes + _OVERHEAD_BYTES
 
 
 NO_NEEDS: Mapping[str, TopicNeeds] = MappingProxyType({})
 
 
 def topic_needs(settings: Settings) -> dict[str, TopicNeeds]:
-    """Tell what a bridge with these settings wants of its topics, by name."""
+    """Return what a bridge with these settings needs of its topics, by name."""
     limits = settings.limits
     needs = {
         settings.topic: TopicNeeds(TopicRole.EVENTS, limits.event_bytes),
@@ -108,14 +108,13 @@ def topic_needs(settings: Settings) -> dict[str, TopicNeeds]:
 # By role: the policy, and the retention where it isn't the brokers' own.
 _CREATED: Final = {
     TopicRole.EVENTS: ("delete", None),
-    # A dead letter is worth something until what made it one has been put right, which
-    # takes an upgrade: longer than the week that brokers usually keep records.
+    # A dead letter is useful until its cause is fixed. That may need an upgrade: longer
+    # than the week that brokers usually keep records.
     TopicRole.DEAD_LETTERS: ("delete", 30 * 86_400_000),
-    # The ledger: two records of half a kilobyte a gap, and asked for years later.
+    # The ledger: two records of half a kilobyte a gap, which are read for years.
     TopicRole.GAPS: ("delete", -1),
-    # The latest of each job; compaction alone would keep that for ever, and each job
-    # has a key of its own. They go with the events that refer to them: after the
-    # brokers' usual retention.
+    # The latest of each job. Each job has its own key, so only compaction would keep
+    # it forever. Like the events that refer to them, they have the brokers' retention.
     TopicRole.PREVIEWS: ("compact,delete", None),
 }
 
@@ -132,11 +131,11 @@ class Creation(msgspec.Struct, frozen=True):
 def creation(
     topic: str, all_needs: Mapping[str, TopicNeeds], settings: KafkaSettings
 ) -> Creation:
-    """Say how a topic is created; one that nothing is wanted of as all are."""
+    """Return how to create a topic; with common configuration if it has no needs."""
     replicas = settings.replication_factor
     configs = {
-        # With two, what was acknowledged outlives any one broker. Where there are no
-        # more than two replicas the bridge waits while one is away: better than less.
+        # With two, acknowledged records survive the loss of any one broker. With only
+        # two replicas the bridge waits while one is unavailable: safer than less.
         "min.insync.replicas": str(min(2, replicas)),
         # A record's time is when the bridge read it.
         "message.timestamp.type": "CreateTime",
@@ -146,7 +145,7 @@ def creation(
         return Creation(topic, settings.partitions, replicas, configs)
     most = needs.batch_bytes
     if needs.role is TopicRole.DEAD_LETTERS:
-        # What another topic refuses has to find room here.
+        # It must accept what another topic refuses.
         most = max(one.batch_bytes for one in all_needs.values())
     policy, retention_ms = _CREATED[needs.role]
     # Set in any case: brokers may have another default.
@@ -198,39 +197,39 @@ _READ_CONFIGS: Final = (
     "unclean.leader.election.enable",
 )
 
-# By the bit that a broker gives (AclOperation). Read to resume: what stands in the log
-# is the truth about what was written.
+# By the bit in a broker's answer (AclOperation). Read to resume: only the log shows
+# what was written.
 NEEDED: Final[Mapping[int, str]] = MappingProxyType(
     {3: "Read", 4: "Write", 8: "Describe"}
 )
-# To tell what is dangerous about a topic; the bridge can do without.
+# To check a topic's configuration; the bridge works without.
 WISHED: Final[Mapping[int, str]] = MappingProxyType({10: "DescribeConfigs"})
 
-# A topic just created has leaders within some 100 ms on one broker; other
-# brokers learn of it a little later.
-_SETTLE_TRIES: Final = 50
-SETTLE_SECONDS = 0.2
+# A new topic has leaders within some 100 ms on one broker; other brokers follow a
+# little later.
+_LEADER_TRIES: Final = 50
+LEADER_PAUSE_SECONDS = 0.2
 
 # A broker gets its first producer ids from the controller within a tenth of a second.
 _ID_TRIES: Final = 5
 _ID_PAUSE_SECONDS: Final = 0.2
 
-# No broker takes a transaction that may last no time: it says so after it has looked
-# at the right to the id, and before it makes or fences anything (KafkaApis and
+# Brokers refuse a transaction whose timeout is 0. They do so after they have checked
+# the permission for the id, and before they create or fence anything (KafkaApis and
 # TransactionCoordinator.handleInitProducerId).
 _NO_TIMEOUT_MS: Final = 0
 
 
 class LookedUp(msgspec.Struct, frozen=True):
-    """The topics that are there, that are missing or hidden, and that can't be used."""
+    """The topics that exist, that are missing or hidden, and that can't be used."""
 
     facts: Mapping[str, TopicFacts]
     missing: tuple[str, ...] = ()
     problems: Mapping[str, KafkaError] = msgspec.field(default_factory=dict)
 
 
-class Rights(msgspec.Struct, frozen=True):
-    """Why this user can't write in either mode, or create topics, where it can't."""
+class Permissions(msgspec.Struct, frozen=True):
+    """Why this user can't write in either mode, or create topics; None if it can."""
 
     producer: KafkaError | None
     transactions: KafkaError | None
@@ -242,7 +241,7 @@ async def look_up(
     names: Sequence[str],
     creations: Mapping[str, Creation] | None = None,
 ) -> LookedUp:
-    """Find topics; create missing ones. Raises why Kafka can't be asked."""
+    """Find topics; create missing ones. Raises why Kafka can't be used."""
     async with asking(settings) as client:
         return await _look_up(client, settings, names, creations or {})
 
@@ -252,7 +251,7 @@ async def survey(
     all_needs: Mapping[str, TopicNeeds],
     id_prefix: str | None,
     seconds: float,
-) -> tuple[LookedUp, Rights]:
+) -> tuple[LookedUp, Permissions]:
     """
     Find topics and what this user may do, within a deadline; nothing is changed.
 
@@ -263,7 +262,7 @@ async def survey(
             found = await _look_up(client, settings, list(all_needs), {})
             wanted = found.missing if settings.create_topics else ()
             creations = [creation(name, all_needs, settings) for name in wanted]
-            return found, Rights(
+            return found, Permissions(
                 await _no_producer(client, None),
                 None if id_prefix is None else await _no_producer(client, id_prefix),
                 await _create(client, settings, creations, validate_only=True),
@@ -280,7 +279,7 @@ async def _look_up(
 ) -> LookedUp:
     problems: dict[str, KafkaError] = {}
     tried: set[str] = set()
-    for _ in range(_SETTLE_TRIES):
+    for _ in range(_LEADER_TRIES):
         described = await describe_topics(client, names)
         missing = [
             name
@@ -297,9 +296,9 @@ async def _look_up(
             topic.error_code != _NO_LEADER_YET for topic in described.values()
         ):
             break
-        await asyncio.sleep(SETTLE_SECONDS)
-    there = [name for name, topic in described.items() if topic.error_code == _NONE]
-    configs = await topic_configs(client, there, _READ_CONFIGS)
+        await asyncio.sleep(LEADER_PAUSE_SECONDS)
+    existing = [name for name, topic in described.items() if topic.error_code == _NONE]
+    configs = await topic_configs(client, existing, _READ_CONFIGS)
     facts, absent = {}, []
     for name, topic in described.items():
         if name in problems:
@@ -320,7 +319,7 @@ async def _create(
     *,
     validate_only: bool = False,
 ) -> dict[str, KafkaError]:
-    """Create topics, or ask whether they could be; gives why some can't."""
+    """Create topics, or only validate that; return why some can't be created."""
     by_name = {one.topic: one for one in wanted}
     if not by_name:
         return {}
@@ -338,14 +337,14 @@ async def _create(
     for name, code, message in answer.topic_errors:
         if code in _FORBIDDEN:
             problems[name] = KafkaRefusedError(
-                f"Kafka would not let this user create {name}",
+                f"Not authorized to create topic {name}",
                 hint=f"Grant Create on the topic {name} (or on the cluster), or create"
                 " it yourself",
             )
         elif code not in {_NONE, _EXISTS}:
             reason = message or errors.for_code(code).__name__
             problems[name] = KafkaRefusedError(
-                f"Kafka would not create {name}: {reason.rstrip('.')}",
+                f"Kafka refused to create {name}: {reason.rstrip('.')}",
                 hint=f"Look at kafka.partitions ({by_name[name].partitions}) and"
                 f" kafka.replication_factor ({by_name[name].replication_factor}), set"
                 " by BRIDGE_KAFKA_PARTITIONS and BRIDGE_KAFKA_REPLICATION_FACTOR, or"
@@ -357,32 +356,32 @@ async def _create(
 
 
 async def _no_producer(client: Any, id_prefix: str | None) -> KafkaError | None:
-    """Say why this user gets no producer's id; nobody is fenced by the question."""
-    # An id of nobody's: a broker that isn't Apache's might take it in earnest.
+    """Return why this user gets no producer id; the request fences no producer."""
+    # An unused id: a broker that isn't Apache's might accept the request.
     transactional_id = None if id_prefix is None else f"{id_prefix}check"
     request = InitProducerIdRequest(transactional_id, _NO_TIMEOUT_MS)
     for _ in range(_ID_TRIES):
         answer = await client.send(client.get_random_node(), request)
         error = errors.for_code(answer.error_code)
-        # One that has just started says to wait.
+        # A broker that has just started asks to wait.
         if not error.retriable:
             break
         await asyncio.sleep(_ID_PAUSE_SECONDS)
-    fine = {_NONE} if id_prefix is None else {_NONE, _BAD_TIMEOUT}
-    return None if answer.error_code in fine else no_producer(error(), id_prefix)
+    accepted = {_NONE} if id_prefix is None else {_NONE, _BAD_TIMEOUT}
+    return None if answer.error_code in accepted else no_producer(error(), id_prefix)
 
 
 def _problem(name: str, code: int) -> KafkaError:
     if code in _FORBIDDEN:
         return KafkaRefusedError(
-            f"Kafka forbids this user the topic {name}",
+            f"Not authorized for topic {name}",
             hint=f"Grant the user Read and Write on the topic {name}",
         )
     if code == _INVALID_NAME:
         return KafkaRefusedError(f"{name!r} isn't a valid topic name")
     if code == _NO_LEADER_YET:
         return KafkaUnreachableError(
-            f"Kafka has no leader for {name}", hint="See that its brokers are up"
+            f"Kafka has no leader for {name}", hint="Check that its brokers are running"
         )
     return KafkaUnreachableError(
         f"Kafka can't describe the topic {name}: {errors.for_code(code).__name__}"

@@ -50,7 +50,7 @@ _BEAT_SECONDS = 1.0
 _BEATS_KEPT = 60
 
 # What can't be seen isn't a fault.
-_UNFIT = (Verdict.DANGEROUS, Verdict.MISSING)
+_UNFIT = (Verdict.WARNING, Verdict.ERROR)
 
 _HOSTS = "operations.hosts (BRIDGE_OPERATIONS_HOSTS)"
 
@@ -308,7 +308,7 @@ class Health:
     def _topics(self) -> Iterator[Check]:
         """Show the findings of each topic, and what to do about them."""
         for topic, findings in self._sources.relay.topic_findings.items():
-            wrong = [one for one in findings if one.verdict is not Verdict.FINE]
+            wrong = [one for one in findings if one.verdict is not Verdict.OK]
             detail = "; ".join(map(_described, wrong))
             yield Check(
                 f"topic:{topic}",

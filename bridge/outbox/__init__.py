@@ -1,7 +1,7 @@
 """
-The transactional outbox: what was read and isn't safely in Kafka, in SQLite.
+The transactional outbox: a SQLite file with the records that aren't in Kafka yet.
 
-`Outbox` takes records, the relay sends them and acknowledges.
+`Outbox` accepts records. The relay sends and acknowledges them.
 """
 
 from bridge.outbox.directory import OutboxDirectory

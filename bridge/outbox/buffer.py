@@ -1,9 +1,9 @@
 """
-The buffer before the disk: what waits for a commit, and what is dropped without room.
+The buffer of records that wait for a commit, and what is dropped when it is full.
 
-Nothing ever waits to be offered. One value decides, the larger of two uses, that of the
-buffer in memory and that of the disk: what has no room is dropped when it is offered,
-the least important first, and each such interval is reported as a loss.
+An offer never waits. One value decides: the larger of the uses of the buffer in memory
+and of the disk. Without space a record is dropped when it is offered, the least
+important first. Each such interval is reported as a loss.
 
 The trio thread offers, the Kafka thread takes from the front. A deque's ends are safe
 for that, and each counter has one writer, so no lock is needed.
@@ -45,7 +45,7 @@ _HEADER_BYTES = 100
 # and events without previews have 4 MiB, 10,000 of them, in the quarter that is left.
 _PREVIEWS_UP_TO = 3 / 4
 
-# From here on only gap records have room, on the disk: 256 MiB of the usual 8 GiB.
+# From this use on, the disk accepts only gap records: 256 MiB of the usual 8 GiB.
 _TERMINAL_UP_TO = 31 / 32
 
 # For so long nothing must be dropped before a loss is over. A flood fills and empties
@@ -65,7 +65,7 @@ class Request(msgspec.Struct, eq=False):
     future: Future[Any]
     # Whether a power loss may take nothing of it.
     is_synced: bool
-    # Whether it fails at once where there is no room: a webhook comes again.
+    # Whether it fails at once without space: a webhook comes again.
     is_impatient: bool
 
     def done(self, store: Store) -> object:
@@ -170,7 +170,7 @@ class Buffer:
         return time.monotonic() - self._released_at < _PROGRESS_SECONDS
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Append records, as far as each has room."""
+        """Append records, each if there is space for it."""
         if not records:
             return
         weight = total_weight(records)
@@ -184,7 +184,7 @@ class Buffer:
             self._end_with(records)
 
     def has_room(self, weight: int) -> bool:
-        """Whether there is room for what can come again, such as a webhook."""
+        """Whether there is space for what is sent again, such as a webhook."""
         return self._use(self.size_bytes + weight) <= EVENTS_UP_TO
 
     def put(self, item: Item) -> None:
@@ -296,7 +296,7 @@ class Buffer:
         self._items.extendleft(reversed(items))
 
     def release(self, items: Sequence[Item], *, is_progress: bool = True) -> None:
-        """Free the room of items that are on disk, or won't be."""
+        """Free the space of items that are on disk, or won't be."""
         if is_progress:
             self._released_at = time.monotonic()
         self._released_bytes += sum([item.weight for item in items])

@@ -1,9 +1,8 @@
 """
 The outbox's file: its tables, how it is opened, its transactions and its errors.
 
-A row's primary key is its place: the partition's number in the high bits, the sequence
-in the low ones. So the rows of a partition are side by side, are read and deleted as
-one range, and need no second index.
+A row's primary key has the partition's number in the high bits, and the sequence in the
+low ones. So the rows of a partition are one range, and need no second index.
 """
 
 from __future__ import annotations
@@ -175,8 +174,8 @@ CREATE TABLE gaps (
 CREATE TABLE replayed (ce_id TEXT PRIMARY KEY) WITHOUT ROWID, STRICT;
 """
 
-# No room, no writing, no memory, no handles, or a person's shell that holds a lock: the
-# file is as it was, and the error may go away by itself.
+# No space, no writing, no memory, no handles, or a lock that another program holds: the
+# file is unchanged, and the error may pass.
 # https://sqlite.org/rescode.html
 _REFUSALS = frozenset(
     {
@@ -235,7 +234,7 @@ class Database:
     Raises:
         OutboxDamagedError: The file can't be read.
         OutboxFormatError: It isn't an outbox, or one of another version.
-        OutboxDirectoryError: The disk has no room, or refuses the file.
+        OutboxDirectoryError: The disk is full, or refuses the file.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -269,7 +268,7 @@ class Database:
             if isinstance(meaning, OutboxFullError):
                 raise OutboxDirectoryError(
                     f"outbox.dir: {path} can't be opened ({error})",
-                    hint="Check that the disk has room and that this user may write to"
+                    hint="Check that the disk has space and that this user may write to"
                     " the file",
                 ) from error
             raise meaning from error
@@ -285,7 +284,7 @@ class Database:
         execute("PRAGMA synchronous = NORMAL")
         # Debian builds SQLite so that deleted pages are overwritten with zeros. Then
         # trimming sent all that it frees through the WAL: a disk of 64 MB that was
-        # short never got its room back.
+        # short never got its space back.
         execute("PRAGMA secure_delete = OFF")
         emptied_at = wal_bytes(max_bytes) // 2
         (page_bytes,) = execute("PRAGMA page_size").fetchone()

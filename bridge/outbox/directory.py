@@ -1,8 +1,8 @@
 """
 The outbox's directory: made, checked and locked for one process.
 
-Only the directory is dealt with here; the file inside it belongs to `database`.
-`look_at` reports what would come of it, and changes nothing.
+The file inside it belongs to `database`. `look_at` reports what would happen, and
+changes nothing.
 """
 
 from __future__ import annotations
@@ -137,8 +137,8 @@ def open_own(path: Path, flags: int = 0) -> int:
             ) from error
         raise OutboxDirectoryError(
             f"outbox.dir: {path} can't be opened ({error.strerror})",
-            hint="Check that the disk has room and that this user may write to the file"
-            f" {_OPTIONS}",
+            hint="Check that the disk has space and that this user may write to the"
+            f" file {_OPTIONS}",
         ) from error
 
 

@@ -1,9 +1,9 @@
 """
 The jobs: which are in flight, which have ended, and whether an event is in order.
 
-An event is judged in the transaction that writes it, from any origin: the socket, a
-status answer or a webhook. One row per job is written with its events. Those in flight
-are in memory as well; those that have ended are looked up in SQLite.
+An event is judged in the transaction that writes it, from any origin: socket, status
+endpoint or webhook. One row per job is written with its events. Jobs in flight are also
+kept in memory; ended jobs are looked up in SQLite.
 """
 
 from __future__ import annotations

@@ -60,13 +60,13 @@ _TRIMMED_A_COMMIT = 4000
 _ACKNOWLEDGE_SECONDS = 0.025
 _TRIM_SECONDS = 0.1
 
-# Gap records of one transaction: they are written whether there is room or not.
+# Gap records of one transaction: they are written even without space.
 _KEPT_A_COMMIT = 100
 
 # The disk is measured, and what is old is forgotten, so often.
 _LOOK_SECONDS = 1.0
 
-# Where there is little room, what is counted in between is too much.
+# With little space, what is counted in between is too much.
 _SHORT_LOOK_SECONDS = 0.1
 
 
@@ -137,7 +137,7 @@ class Outbox:
     # -- The trio thread ------------------------------------------------------
 
     def offer(self, records: Sequence[Record]) -> None:
-        """Take records for the next commit; never waits, drops what has no room."""
+        """Take records for the next commit; never waits, drops what has no space."""
         self.statistics.accepted += len(records)
         self._buffer.offer(records)
         self.wake()
@@ -183,7 +183,7 @@ class Outbox:
         """
         Hold a webhook, which no power loss takes from then on; gives whether it is new.
 
-        It fails with `OutboxFullError` where there is no room.
+        It fails with `OutboxFullError` without space.
         """
         weight = weigh(delivery.record) + DELIVERY_BYTES
         if not self._buffer.has_room(weight):
@@ -256,10 +256,10 @@ class Outbox:
 
     def commit(self) -> list[Placed]:
         """
-        Make one transaction of what has gathered, as far as there is room.
+        Make one transaction of what has gathered, as far as there is space.
 
         Acknowledgements, old rows that are deleted and gap records always take part:
-        they make room, or have some reserved. Gives the new rows of each partition.
+        they free space, or have some reserved. Gives the new rows of each partition.
         """
         pause = _SHORT_LOOK_SECONDS if self._quota.use > 1 / 2 else _LOOK_SECONDS
         if time.monotonic() - self._looked_at > pause:
@@ -310,7 +310,7 @@ class Outbox:
         with store.transaction(is_synced=is_synced, acknowledges=acknowledges):
             if acknowledges:
                 self._acknowledged_at = now
-            # Where there is little room, what Kafka has is deleted first.
+            # With little space, what Kafka has is deleted first.
             is_short = self._quota.is_full or self._quota.use > 1 / 2
             if is_short or now - self._trimmed_at > _TRIM_SECONDS:
                 self._trimmed_at = now

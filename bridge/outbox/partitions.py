@@ -1,8 +1,8 @@
 """
 Partitions: how far the rows of each are known to be in its log.
 
-Memory mirrors the tables `topics`, `partitions` and `acknowledged`. All methods but the
-readers belong into a transaction.
+Memory mirrors the tables `topics`, `partitions` and `acknowledged`. Call all methods
+that write inside a transaction.
 """
 
 from __future__ import annotations

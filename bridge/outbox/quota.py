@@ -1,8 +1,8 @@
 """
-How much the outbox may still take: of its limit and of the disk.
+The disk quota: how much more the outbox may write, by its limit and by the disk.
 
-Acknowledging and trimming are never refused here: they are what makes room, and for
-them and for the WAL something is always left.
+Acknowledging and trimming are never refused: they free space. A reserve is kept for
+them and for the WAL.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _PAGES_A_ROW = 2
 _DISK_RESERVE_BYTES = 16 * 2**20
 _DISK_SHARE = 8
 
-# From this use on only the last events of jobs have room: 2 MiB of the buffer, 5,000 of
-# them.
+# From this use on only the last events of jobs are accepted: 2 MiB of the buffer, 5,000
+# events.
 EVENTS_UP_TO = 7 / 8
 
 # The last part is for gap records only, 64 MiB of the usual 8 GiB.
@@ -110,9 +110,9 @@ class Quota:
         """Look at files and disk; one that gets short has its WAL emptied first."""
         try:
             by_limit, by_disk = self._look()
-            # Rows in the WAL take the room of two.
+            # Rows in the WAL take the space of two.
             if by_disk < min(by_limit, _PAGES_A_ROW * self._wal_bytes):
-                # Where this fails, it is the disk that has no room.
+                # Where this fails, it is the disk that is full.
                 with suppress(OutboxFullError):
                     self._database.checkpoint()
                 by_limit, by_disk = self._look()
@@ -126,7 +126,7 @@ class Quota:
         # What others have of a disk isn't this one's use.
         self._whole = max(self._content_bytes + max(left, 0), 1)
         self._left = self._measured = left
-        # Events have no room by then: see `Buffer`.
+        # Events are refused by then: see `Buffer`.
         if self.use > EVENTS_UP_TO:
             self.refuse(self.reason)
         elif self.is_full and time.monotonic() - self._refused_at > _CALM_SECONDS:
@@ -149,9 +149,8 @@ class Quota:
         self._content_bytes = total - unused
         # Pages that are only in the WAL will need a place in the database.
         owed = max(total - database, 0)
-        # What is written takes room in the WAL, and then in the database, as far as no
-        # pages are free there. The WAL gives its room back: for it, half of the reserve
-        # is enough.
+        # A write needs space in the WAL, and then in the database unless it has free
+        # pages. The WAL releases its space, so half of the reserve is enough for it.
         for_wal = free - owed - reserve // 2
         by_disk = min(for_wal, (free - owed - reserve + unused) // 2)
         # A short disk needs small transactions and a small WAL.

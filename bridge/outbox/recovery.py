@@ -1,10 +1,10 @@
 """
-A damaged file is replaced at the start: what can be read is copied into a new one.
+Recovery at the start: what is readable of a damaged file is copied into a new one.
 
-While it runs, a bridge that finds damage marks the file and exits. The next start moves
-the file aside, never to write to it again, and copies rows that wait, jobs, webhooks
-and gaps into one of another UUID. The mark goes last: it has what a start that dies
-meanwhile needs to go on.
+A running bridge that finds damage marks the file and exits. The next start quarantines
+the file, and never writes to it again. It copies waiting rows, jobs, webhooks and gaps
+into a file with another UUID. The mark is removed last: it has what another start needs
+to continue an interrupted recovery.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def _copy(aside: Path, max_bytes: int, reason: str) -> Path:
         raise OutboxDirectoryError(
             f"outbox.dir: {aside} is damaged ({reason}), and a copy of what can be read"
             f" can't be written ({full})",
-            hint="See that the disk has room",
+            hint="Check that the disk has space",
         ) from full
     _log.error(
         "outbox.damaged",

@@ -1,7 +1,7 @@
 """
-Rows: new records become rows, which are read when they are sent or compared with a log.
+Rows: made of new records, read to send them or to compare them with a log.
 
-All methods but the readers belong into a transaction.
+Call all methods that write inside a transaction.
 """
 
 from __future__ import annotations

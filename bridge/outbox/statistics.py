@@ -103,7 +103,7 @@ class OutboxStatistics(msgspec.Struct):
         int,
         counter(
             "bridge_outbox_withdrawn",
-            "Webhooks and status responses that the outbox had no room for; they are"
+            "Webhooks and status responses that the outbox had no space for; they are"
             " sent again.",
         ),
     ] = 0

@@ -1,8 +1,8 @@
 """
-The tables of one outbox, and what is done with them inside a transaction.
+The tables of one outbox, and its transactions.
 
-`Store.transaction` is the only way to write. After a rollback everything that memory
-mirrors is read from the file again.
+Only `Store.transaction` writes. After a rollback, what memory mirrors is read from the
+file again.
 """
 
 from __future__ import annotations

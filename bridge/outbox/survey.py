@@ -1,7 +1,7 @@
 """
-A look into an outbox's file from outside, beside a running bridge or without one.
+Reads an outbox's file from another process, while a bridge runs or not.
 
-Nothing is written and nothing locked.
+It writes nothing and locks nothing.
 """
 
 from __future__ import annotations

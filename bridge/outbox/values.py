@@ -1,7 +1,7 @@
 """
 What the outbox exchanges with the relay, the gap ledger and reconciliation.
 
-Values only; moments are in microseconds since the epoch. What a record is:
+Values only; times are in microseconds since the epoch. Records are in
 `bridge.events.record`.
 """
 

@@ -1,8 +1,8 @@
 """
-Records that heal: dryAPI's answers and webhooks, unless the socket was faster.
+Records of status responses and webhooks, unless the socket's event came first.
 
-A webhook is held for the socket's own event; it is a whole record in the file. When
-each is taken and released, other packages decide; here it is written or superseded.
+A webhook is held for the socket's own event, as a whole record in the file. Other
+packages decide when it is held and released; here it is written or superseded.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
 One connection of an account's channel.
 
-`Connection.run` is a connection from top to bottom: connect, expect the server's
-greeting, authorize, subscribe, expect the acknowledgement, keep alive. What is read is
-delivered by the reading task (`Connection._receive`), without waiting. What an end
-means is decided by the table of `close_codes`, and what follows it by the session.
+`Connection.run` is the whole of a connection: connect, expect the server's greeting,
+authorize, subscribe, expect the acknowledgement, keep alive. The reading task
+(`Connection._receive`) delivers events without waiting. The table of `close_codes`
+decides what an end means, and the session what follows it.
 """
 
 from __future__ import annotations

@@ -1,19 +1,18 @@
 """
-What of an account's events has certainly arrived, and what may have been missed.
+Coverage: which of an account's events have arrived, and which may have been missed.
 
-Frames arrive in the order in which they were sent. So the answer to a question proves
-that whatever the server had sent when it was asked has arrived. An unasked
-frame proves less than it seems to: what was sent behind it may still be on its way
-(measured: on a connection that had become half a second slower, forty events were lost
-that were sent before the last one was read).
+Frames arrive in the order in which they were sent. So a response proves that everything
+that the server sent before the request has arrived. An unsolicited frame proves less:
+later frames may still be under way. Measured: on a connection that had become half a
+second slower, forty events were lost that were sent before the last one was read.
 
-There are two watermarks. A pong proves that the connection carries what is sent. That
-the subscription exists is proved by the acknowledgement of a repeated one, or by an
-event that comes behind a pong: a deaf connection answers pings.
+There are two watermarks. A pong proves that the connection works. The acknowledgement
+of a repeated subscription, or an event after a pong, proves that the subscription
+exists: a deaf connection answers pings.
 
-A process that was suspended reads, when it wakes up, what was sent long before. So
-nothing that is read moves a watermark until a ping that was sent after the wake-up is
-answered; how much was read by then shows whether the server may have dropped anything.
+A suspended process reads, when it resumes, what was sent long before. So no frame moves
+a watermark until a ping that was sent after the resumption is answered. The amount that
+was read by then shows whether the server may have dropped anything.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """
-A server's byte stream on its way to trio_websocket, less what bypasses it.
+The byte stream from a server to trio_websocket, without the frames that bypass it.
 
 **Whole text frames bypass trio_websocket.** For each message it calls a coroutine and a
-memory channel, and wsproto makes six objects of a frame: together nine tenths of what a
-small message costs (docs/contribute/measurements.md). Nearly every frame of a Pusher
-server is a text message of one frame, without mask or extension. `TextFrames` is the
-stream that trio_websocket reads from: it takes such frames out of the bytes and
-delivers them; all other bytes (the upgrade, control frames, fragments, violations) pass
-through unchanged and in their place, so that trio_websocket alone decides what they
-mean.
+memory channel, and wsproto makes six objects of a frame. Together that is nine tenths
+of the cost of a small message (docs/contribute/measurements.md). Nearly every frame of
+a Pusher server is a text message of one frame, without mask or extension. `TextFrames`
+is the stream that trio_websocket reads from. It removes such frames from the bytes and
+delivers them. All other bytes (the upgrade, control frames, fragments, violations) stay
+unchanged and in order, so only trio_websocket decides what they mean.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-`bridge --record FILE`: what went over each WebSocket and when, without its content.
+`bridge --record FILE`: the frames of each WebSocket with their times, without content.
 
 A session calls a `Note` at each step and never waits for it: notes are queued, and a
 thread masks and writes them as lines of JSON: see docs/contribute/recording.md.

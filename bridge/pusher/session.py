@@ -1,8 +1,8 @@
 """
 The session: one account's channel, kept subscribed for as long as it runs.
 
-It makes one connection after the other. What an end means is in the `EndedError` that
-it gave, and how long to wait is decided by a `Backoff`.
+It makes one connection after the other. The `EndedError` of a connection has its
+cause, and a `Backoff` decides how long to wait.
 """
 
 from __future__ import annotations

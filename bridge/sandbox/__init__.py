@@ -1,9 +1,9 @@
 """
 A dryAPI on a laptop: Pusher endpoint, API and simulated jobs on one port.
 
-For developers of programs that consume dryAPI's events. Nothing of the running bridge
-imports it, and it imports only errors, settings' addresses and the HTTP server. Pillow
-comes with the extra `bridge[sandbox]`.
+For developers of programs that consume dryAPI's events. The running bridge doesn't
+import it. It imports only errors, settings' addresses and the HTTP server. The extra
+`bridge[sandbox]` installs Pillow.
 """
 
 from __future__ import annotations

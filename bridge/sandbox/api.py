@@ -1,7 +1,7 @@
 """
-dryAPI's HTTP interface, and the answers that replace or delay its own on command.
+dryAPI's HTTP interface, and responses that replace or delay its own on command.
 
-The answers' shapes follow dryAPI's documentation and, where it is silent, Laravel, on
+The responses follow dryAPI's documentation and, where it is silent, Laravel, on
 which it runs. Errors leave the handlers as `HTTPException`.
 """
 

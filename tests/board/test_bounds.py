@@ -90,7 +90,7 @@ def test_a_preview_of_twenty_megabytes_is_ignored() -> None:
 
 
 def test_any_number_of_tiny_previews_is_bounded() -> None:
-    """Each costs more than its bytes, which counts too; its job is told of the loss."""
+    """Each costs more than its bytes, which counts too; its job notes the loss."""
     board = made(max_preview_bytes=_MIB)
     taken(board, job_record("job-0"))
     for number in range(3_000):

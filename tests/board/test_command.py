@@ -90,7 +90,7 @@ def produce(topic: Topic, job: str, status: str, **more: object) -> None:
 
 
 def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
-    """What was there is in the snapshot, what comes in updates; it ends with 0."""
+    """The snapshot has old records, updates have new ones; it exits with 0."""
     produce(topic, "old", "done", result_url="https://a/s")
     write(topic, [Sent(gap_value("gap-1", until=None), b"c", {})], name=topic.gaps)
     board = start(topic)
@@ -120,7 +120,7 @@ def test_job_gap_and_dead_letter_are_seen(topic: Topic, start: Start) -> None:
 
 def test_the_page_says_that_kafka_is_unavailable(start: Start) -> None:
     """The port is open before a broker was met, and stays so."""
-    board = start(None, servers="127.0.0.1:1")  # nobody listens on tcpmux
+    board = start(None, servers="127.0.0.1:1")  # no server listens on tcpmux
     page = board.page_when(lambda page: page.figures["reading"] == "unavailable")
     assert "127.0.0.1:1" in page.figures["note"]
     assert page.figures["unavailable_since_ms"] is not None

@@ -1,4 +1,4 @@
-"""A board's rights in Kafka: to read its topics, and no more."""
+"""A board's permissions in Kafka: to read its topics, and no more."""
 
 from __future__ import annotations
 

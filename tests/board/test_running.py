@@ -26,7 +26,7 @@ _MISSING = KafkaRefusedError("Kafka at k:9092 has no topic jobs.gaps. Create it.
 
 
 class Readers:
-    """Stands in for `TopicReader`: each that is opened follows the next script."""
+    """Replaces `TopicReader`: each that is opened follows the next script."""
 
     def __init__(self, *scripts: Exception | Sequence[Any]) -> None:
         self._scripts = list(scripts)
@@ -168,7 +168,7 @@ async def test_a_start_that_cannot_succeed_is_an_error(
     ],
 )
 def test_reading_is_one_word(state: TopicState, rate: float, reading: Reading) -> None:
-    """Nobody sees a lag that is read within moments."""
+    """A lag that is read within moments isn't shown."""
     assert state.reading(rate) is reading
 
 

@@ -87,7 +87,7 @@ def chromium() -> Iterator[Browser]:
     from playwright.sync_api import sync_playwright  # noqa: PLC0415
 
     with sync_playwright() as playwright:
-        # Its sandbox wants rights that containers don't give; the pages are our own.
+        # Its sandbox needs permissions that containers lack; the pages are our own.
         browser = playwright.chromium.launch(
             executable_path=_chromium(), args=["--no-sandbox"]
         )

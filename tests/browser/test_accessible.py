@@ -1,4 +1,4 @@
-"""For everybody: axe-core, the keyboard alone, any window, either theme."""
+"""Accessibility: axe-core, only the keyboard, any window, either theme."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_keyboard_works_everything(board: StandIn, open_page: Open) -> None:
 
 
 def test_skip_link_leads_to_the_jobs(board: StandIn, open_page: Open) -> None:
-    """Whoever wants the jobs needs not walk through the rest."""
+    """A keyboard user can skip to the jobs."""
     fill(board, jobs=3)
     page = open_page(board.url)
     page.wait_state("Live")
@@ -126,16 +126,16 @@ def test_focus_is_not_lost_with_a_card(board: StandIn, open_page: Open) -> None:
 
 
 def test_only_states_are_read_aloud(board: StandIn, open_page: Open) -> None:
-    """Events change nothing that is read aloud: a job is no announcement."""
+    """Events change nothing that is read aloud: a job isn't announced."""
     fill(board, jobs=5)
     page = open_page(board.url)
     page.wait_state("Live")
     page.ask(
         """() => {
-          window.told = 0;
+          window.announced = 0;
           const live = "[role=status], [role=alert], [aria-live]";
           for (const each of document.querySelectorAll(live)) {
-            new MutationObserver(() => window.told++).observe(
+            new MutationObserver(() => window.announced++).observe(
               each, { childList: true, characterData: true, subtree: true });
           }
         }"""
@@ -144,12 +144,12 @@ def test_only_states_are_read_aloud(board: StandIn, open_page: Open) -> None:
         board.put(f"job-{number}")
         page.page.wait_for_timeout(100)
     expect(page.card("job-19")).to_have_count(1)
-    assert page.ask("window.told") == 0
+    assert page.ask("window.announced") == 0
 
     board.shown |= {"reading": "unavailable", "unavailable_since_ms": now_ms()}
     page.wait_state("Kafka unavailable")
     page.page.wait_for_timeout(2_500)
-    assert page.ask("window.told") == 1
+    assert page.ask("window.announced") == 1
 
 
 def test_reduced_motion_is_respected(board: StandIn, open_page: Open) -> None:

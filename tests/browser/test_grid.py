@@ -53,7 +53,7 @@ def test_picture_that_failed_is_fetched_again(board: StandIn, open_page: Open) -
 
 
 def test_picture_far_away_is_not_fetched(board: StandIn, open_page: Open) -> None:
-    """What is far below the window costs no request until somebody scrolls there."""
+    """What is far below the window costs no request until the reader scrolls there."""
     ids = [f"job-{number}" for number in range(150)]
     for at, job_id in enumerate(ids):
         board.put(job_id, first_ms=now_ms() - 1_000 + at)
@@ -67,7 +67,7 @@ def test_picture_far_away_is_not_fetched(board: StandIn, open_page: Open) -> Non
 
 
 def test_cards_keep_their_place(board: StandIn, open_page: Open) -> None:
-    """An event changes its own card only; a new job stands in front of all."""
+    """An event changes its own card only; a new job is the first."""
     ids = fill(board, jobs=12)
     page = open_page(board.url)
     expect(page.find(".card")).to_have_count(12)
@@ -86,7 +86,7 @@ def test_cards_keep_their_place(board: StandIn, open_page: Open) -> None:
 
 
 def test_card_says_how_a_job_goes(board: StandIn, open_page: Open) -> None:
-    """Progress, how long it took, what was wrong, and who told it."""
+    """Progress, how long it took, what was wrong, and its origin."""
     began = now_ms() - 100_000
     board.put("job", status="in_progress", progress=45.5, first_ms=began, last_ms=began)
     page = open_page(board.url)

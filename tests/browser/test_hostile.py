@@ -27,7 +27,7 @@ TEXTS = {
 def test_hostile_text_in_every_field_is_text(
     board: StandIn, open_page: Open, text: str
 ) -> None:
-    """HTML and script in each field stand there as they were written."""
+    """HTML and script in each field are shown as text."""
     board.put(
         text,
         account=text,
@@ -46,7 +46,7 @@ def test_hostile_text_in_every_field_is_text(
 
     card = page.card(text)
     expect(card.locator(".error")).to_have_text(text)
-    # What stands in one line is cut.
+    # Text of one line is cut.
     for line in (".word", ".account"):
         expect(card.locator(line)).to_contain_text(text[:50])
     expect(page.find("#notice")).to_have_text(text)
@@ -99,7 +99,7 @@ def test_huge_texts_are_cut(board: StandIn, open_page: Open) -> None:
     assert page.find(".id code").first.get_attribute("title") in {huge, "other"}
 
 
-def test_times_out_of_range_are_told(board: StandIn, open_page: Open) -> None:
+def test_times_out_of_range_are_shown(board: StandIn, open_page: Open) -> None:
     """Moments that no calendar has break nothing."""
     board.put("late", first_ms=-(2**53), ended_ms=2**53)
     board.put("early", first_ms=2**53, last_ms=2**53)
@@ -115,7 +115,7 @@ def test_times_out_of_range_are_told(board: StandIn, open_page: Open) -> None:
 
 
 def test_ids_that_are_paths_and_halves(board: StandIn, open_page: Open) -> None:
-    """An id that can't stand in an address as it is asks nobody else's."""
+    """An id that an address must encode requests only its own preview."""
     ids = ["a/b?c#d", "..", "%2e%2e", "\ud800", "ä ö\u202e", "constructor", "__proto__"]
     for job_id in ids:
         board.put(job_id)

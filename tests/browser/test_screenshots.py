@@ -57,6 +57,8 @@ def _small(picture: bytes) -> bytes:
         image.quantize(colors, dither=Image.Dither.NONE).save(
             small, "PNG", optimize=True
         )
-        if small.tell() <= MAX_BYTES:
+        if len(small.getvalue()) <= MAX_BYTES:
             return small.getvalue()
-    raise ValueError(f"a picture has {small.tell()} bytes, more than {MAX_BYTES}")
+    raise ValueError(
+        f"a picture has {len(small.getvalue())} bytes, more than {MAX_BYTES}"
+    )

@@ -11,8 +11,8 @@ from tests.browser.watched import Watched
 
 
 _HIDE = """(state) => {
-  const told = { value: state, configurable: true };
-  Object.defineProperty(document, "visibilityState", told);
+  const property = { value: state, configurable: true };
+  Object.defineProperty(document, "visibilityState", property);
   document.dispatchEvent(new Event("visibilitychange"));
 }"""
 
@@ -113,7 +113,7 @@ def test_server_that_forgot_is_shown_anew(board: StandIn, open_page: Open) -> No
 
 
 def test_too_many_browsers_is_said(board: StandIn, open_page: Open) -> None:
-    """A refusal is told in the server's words, and tried again."""
+    """A refusal is shown with the server's message, and retried."""
     board.stop()
     board.start(max_browsers=0)
     page = open_page(board.url)
@@ -144,7 +144,7 @@ def test_pause_holds_while_the_server_is_away(board: StandIn, open_page: Open) -
 
 
 def test_hidden_page_costs_nothing(board: StandIn, open_page: Open) -> None:
-    """A page that nobody sees has no stream; seen again, it is at the present."""
+    """A hidden page has no stream; shown again, it is current."""
     page = open_page(board.url)
     page.wait_state("Live")
     assert board.stream.browsers == 1
@@ -162,7 +162,7 @@ def test_hidden_page_costs_nothing(board: StandIn, open_page: Open) -> None:
 
 
 def test_paused_page_stands_still(board: StandIn, open_page: Open) -> None:
-    """Whoever reads can stop the movement, and go on from the present."""
+    """The reader can pause the page, and resume with the current state."""
     fill(board, jobs=5)
     page = open_page(board.url)
     page.wait_state("Live")
@@ -179,7 +179,7 @@ def test_paused_page_stands_still(board: StandIn, open_page: Open) -> None:
 
 
 def test_ages_go_by_the_servers_clock(board: StandIn, open_page: Open) -> None:
-    """A browser whose clock is an hour late tells the same ages."""
+    """A browser whose clock is an hour late shows the same ages."""
     late = (now_ms() - 3_600_000) / 1000
     board.put("job", first_ms=now_ms() - 125_000)
     page = open_page(board.url, before=lambda page: page.clock.install(time=late))

@@ -257,15 +257,15 @@ FAULTS: list[Fault] = [
         signing_in("TOKENS", wrong_audience), "kafka.sasl|refuses the token|audience"
     ),
     # Topics and permissions
-    kafka(topics(missing=["jobs"]), "kafka.topics|not there|kafka-topics.sh"),
+    kafka(topics(missing=["jobs"]), "kafka.topics|missing, or hidden|kafka-topics.sh"),
     kafka(topics(missing=["letters"]), "kafka.topics|letters-|--create"),
     kafka(topics(missing=["gaps"]), "kafka.topics|gaps-|kafka.create_topics"),
-    kafka(uncreated, "kafka.topics|would not let this user create|Grant Create"),
+    kafka(uncreated, "kafka.topics|Not authorized to create|Grant Create"),
     kafka(without("jobs", _WRITE), "kafka.acls|no Write|--operation Write"),
     kafka(without("jobs", _READ), "kafka.acls|no Read|--operation Read"),
     kafka(without("letters", _WRITE), "kafka.acls|no Write|--topic letters-"),
     kafka(without("gaps", _WRITE), "kafka.acls|no Write|--topic gaps-"),
-    kafka(without("jobs", *RIGHTS), "kafka.topics|forbids|Grant"),
+    kafka(without("jobs", *RIGHTS), "kafka.topics|Not authorized|Grant"),
     warning(
         without("gaps", AclOperation.DESCRIBE_CONFIGS),
         "kafka.acls|DescribeConfigs|--operation DescribeConfigs",

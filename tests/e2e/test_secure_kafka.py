@@ -122,7 +122,7 @@ async def test_the_least_rights_are_enough_and_one_taken_away_is_told(
             lambda now: (
                 now.read == load.count
                 and now.total("bridge_kafka_connected") == 0
-                and now.total("bridge_topic_findings", topic=topic, verdict="missing")
+                and now.total("bridge_topic_findings", topic=topic, verdict="error")
                 == missing
             )
         )

@@ -1,4 +1,4 @@
-"""A ledger with somebody behind it who keeps its records as the outbox does."""
+"""A ledger, and a store that keeps its records as the outbox does."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Books:
                 )
 
     def heal(self, gap_ids: Sequence[str], origin: Origin) -> None:
-        """Write the end of a job, and tell the ledger that it stands."""
+        """Write the end of a job, and notify the ledger once it is committed."""
         self.write_end(gap_ids, origin)
         self.ledger.healed(gap_ids, origin)
 
@@ -94,15 +94,15 @@ class Books:
         """What a reader of the topic has read so far."""
         return [json.loads(record.value) for record in self.records]
 
-    def hearing(self, client_id: str, jobs: int | None = None) -> AccountGaps:
+    def coverage(self, client_id: str, jobs: int | None = None) -> AccountGaps:
         """Give an account's gaps, with so many jobs in flight."""
         if jobs is not None:
             self.jobs_in_flight[client_id] = jobs
         return AccountGaps(client_id, self.ledger)
 
     def begin(self, client_id: str) -> AccountGaps:
-        """Give an account's hearing that has begun from what is remembered."""
-        hearing = self.hearing(client_id)
+        """Return an account's coverage, restored from the store."""
+        coverage = self.coverage(client_id)
         proved_us = self.memory.proved_us.get(SOURCE + client_id)
-        hearing.begin(proved_us, was_stopped=self.memory.was_stopped)
-        return hearing
+        coverage.begin(proved_us, was_stopped=self.memory.was_stopped)
+        return coverage

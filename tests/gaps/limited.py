@@ -1,6 +1,6 @@
 """A status endpoint that is all limits, and those who call it.
 
-It counts, tells what is left, and refuses; what it is asked about doesn't matter.
+It counts, reports what is left, and refuses; what it is asked about doesn't matter.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NOON_US = 1_769_860_800_000_000
 
 DAY_SECONDS = 86_400.0
 
-# What the first answer of a Basic account's server tells.
+# The limits in the first response to a Basic account.
 BASIC = Limits(50, 49, 200, 199)
 
 MinuteKind = Literal["fixed", "sliding", "clock"]
@@ -64,7 +64,7 @@ class LimitedApi:
         self._minute_began = self._day_began = -math.inf
 
     def call(self, *, is_own: bool = True, known: int = 0) -> tuple[Limits, bool]:
-        """Serve a call; give what it tells, and whether the server failed."""
+        """Serve a call; return what it reports, and whether the server failed."""
         if self.is_broken:
             return Limits(), True
         now = trio.current_time()

@@ -58,7 +58,7 @@ _NOON = {"until": "2026-01-31T12:00:00.000000Z", "duration_seconds": 0}
 
 
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "reported"),
     [
         ({}, {}),
         (
@@ -80,7 +80,7 @@ _NOON = {"until": "2026-01-31T12:00:00.000000Z", "duration_seconds": 0}
                 "unknown": 0,
             },
         ),
-        # A first start has an end alone.
+        # A first start has only an end.
         (
             {"cause": GapCause.FIRST_START, "since_us": None, "until_us": NOON_US},
             {**_NOON, "cause": "first_start", "since": None, "duration_seconds": None},
@@ -93,14 +93,14 @@ _NOON = {"until": "2026-01-31T12:00:00.000000Z", "duration_seconds": 0}
     ],
 )
 def test_gap_is_published_with_what_is_known(
-    members: dict[str, Any], told: dict[str, Any]
+    members: dict[str, Any], reported: dict[str, Any]
 ) -> None:
     """Times have microseconds, whole seconds too; the duration is theirs."""
-    assert published(**members) == _OPEN | told
+    assert published(**members) == _OPEN | reported
 
 
-def test_healed_jobs_are_not_told_before_the_gap_is_settled() -> None:
-    """Until then a reader can't tell a part from the whole."""
+def test_healed_jobs_are_not_reported_before_the_gap_is_resolved() -> None:
+    """Until then a reader can't distinguish a part from the whole."""
     plain = Gap("g-1", GapCause.DEAF, "client-42", NOON_US)
     healed = plain.healed(Origin.WEBHOOK).healed(Origin.STATUS_ENDPOINT)
     assert (healed.healed_by_webhook, healed.healed_by_status_endpoint) == (1, 1)

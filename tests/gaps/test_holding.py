@@ -58,7 +58,7 @@ async def test_webhook_is_held_for_the_grace_period(
     grace_period_seconds: float,
     jump_seconds: int,
 ) -> None:
-    """Whatever the wall clock does; 0 is no wait."""
+    """Whatever the wall clock does; 0 means no wait."""
     outbox = MemoryOutbox()
     receiving = Receiving(outbox, now=NOW, grace_period_seconds=grace_period_seconds)
     nursery.start_soon(receiving.holding.run)

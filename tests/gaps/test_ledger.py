@@ -137,11 +137,11 @@ def test_a_loss_of_an_account_that_is_not_configured_is_a_line_in_the_log() -> N
 def test_a_clock_that_is_set_back_breaks_nothing() -> None:
     """An end before its start is reported as the clock showed it; no sum decreases."""
     books = Books("42", proved_us={"42": at(600)})
-    hearing = books.begin("42")
-    hearing.subscribed(at(0))
-    hearing.interrupted(Interruption(Cause.SUSPENDED, at(5), until_us=at(-5)))
-    hearing.interrupted(Interruption(Cause.DISCONNECTED, at(-9)))
-    hearing.subscribed(at(-7))
+    coverage = books.begin("42")
+    coverage.subscribed(at(0))
+    coverage.interrupted(Interruption(Cause.SUSPENDED, at(5), until_us=at(-5)))
+    coverage.interrupted(Interruption(Cause.DISCONNECTED, at(-9)))
+    coverage.subscribed(at(-7))
     assert [
         (gap["cause"], gap["since"][11:19], gap["until"][11:19])
         for gap in books.gaps[1::2]
@@ -205,7 +205,7 @@ def test_of_two_gaps_without_a_subscription_the_first_continues(
     ],
 )
 def test_a_gap_that_can_not_be_read_does_not_delay_a_start(value: bytes) -> None:
-    """It is logged and left alone; the start has a gap that covers its interval."""
+    """It is logged and left unchanged; the start has a gap that covers its interval."""
     gap = left(GapCause.DISCONNECTED, at(0), "other")
     with structlog.testing.capture_logs() as lines:
         books = Books(

@@ -172,7 +172,7 @@ def test_a_minutes_limit_alone_says_that_the_day_has_none() -> None:
     """Not so in a failure or a refusal, which may be another server's."""
     calls = Calls()
     days = []
-    for told, failed in (
+    for reported, failed in (
         (Limits(300, 0, retry_after_seconds=1, limited_by="minute"), False),
         (Limits(retry_after_seconds=1, limited_by="minute"), False),
         (Limits(), False),
@@ -180,7 +180,7 @@ def test_a_minutes_limit_alone_says_that_the_day_has_none() -> None:
         (Limits(300, 299), False),
         (BASIC, False),
     ):
-        calls(1, told, failed=failed)
+        calls(1, reported, failed=failed)
         days.append(calls.left[1])
     assert days == [149, 148, 147, 147, None, 149]
 
@@ -196,6 +196,43 @@ def test_the_reserve_is_of_minute_and_day(reserve: int, minute: int, day: int) -
     moments = calls(1000)
     assert len(moments) == (day if minute else 0)
     assert moments.count(0.0) == minute
+
+
+@pytest.mark.parametrize(
+    ("reported", "minute", "day"),
+    [
+        (Limits(50, 49, 200, 199), 36, 149),
+        (Limits(50, 20, 200, 60), 7, 10),
+        (Limits(50, 5, 200, 50), 0, 0),
+        (Limits(50, 99, 200, 999), 37, 150),
+        (Limits(minute_remaining=20, day_remaining=60), 7, 10),
+        (Limits(300, 299, 5000, 4999), 224, 3749),
+    ],
+)
+def test_the_server_is_right_about_what_is_left(
+    reported: Limits, minute: int, day: int
+) -> None:
+    """It counts the calls of the user's programs, and has forgotten older ones."""
+    calls = Calls()
+    calls(30)
+    calls(1, reported)
+    assert calls.left == (minute, day)
+
+
+def test_a_call_in_flight_counts() -> None:
+    """Also one that never ends: it may have arrived."""
+    calls = Calls()
+    calls.limiter.begin(Purpose.GAP)
+    assert calls.left == (36, 149)
+
+
+def test_stale_jobs_get_a_quarter_of_minute_and_day() -> None:
+    """The rest is left to gaps."""
+    calls = Calls()
+    moments = calls(1000, purpose=Purpose.STALE)
+    assert len(moments) == 37
+    assert all(moments[n + 9] - moments[n] >= 60 for n in range(37 - 9))
+    assert len(calls(1000)) == 150 - 37
 
 
 # -- Waits ---------------------------------------------------------------------

@@ -59,7 +59,7 @@ def running(world: World) -> AbstractAsyncContextManager[None]:
 
 
 def unknown(world: World, *gap_ids: str) -> list[int | None]:
-    """Give of how many jobs of each gap nobody knows; None until it is resolved."""
+    """Return how many jobs of each gap are unknown; None until it is resolved."""
     return [world.gaps[gap_id].unknown for gap_id in gap_ids]
 
 
@@ -435,7 +435,7 @@ async def test_an_endpoint_that_keeps_failing_is_given_up(
 async def test_one_job_that_fails_delays_no_other(
     world: World, autojump_clock: MockClock
 ) -> None:
-    """The others are asked about first; it is given up after its own time."""
+    """The others are asked about first; it is dropped after its own time."""
     world.run_jobs(["poison", *(f"job-{number}" for number in range(20))])
     world.dryapi.default = answered("done")
     world.dryapi.answers["poison"] = FAILED
@@ -493,7 +493,7 @@ class _CancelAfter(trio.abc.Instrument):
 async def _live(world: World, cancel_after: int) -> bool:
     """Live a short life, cancelled after so many steps; give whether it was."""
     world.pace.every_seconds = 1
-    world.run_jobs(["done", "gone", "fails", "heard"])
+    world.run_jobs(["done", "gone", "fails", "seen"])
     world.run_jobs(["stale"], age_seconds=STALE)
     world.dryapi.answers = {
         "done": answered("done"),
@@ -501,7 +501,7 @@ async def _live(world: World, cancel_after: int) -> bool:
         "fails": FAILED,
     }
     world.dryapi.before_answer = lambda name: world.outbox.hear(
-        "42", "heard" if name == "gone" else "another"
+        "42", "seen" if name == "gone" else "another"
     )
     world.outbox.is_open = False
     scope = trio.CancelScope()

@@ -265,7 +265,7 @@ async def test_what_needs_no_record_needs_no_disk(log: list[Any]) -> None:
 
 
 async def test_refusal_is_a_bare_status(log: list[Any]) -> None:
-    """The sender can't tell what is wrong; the log names it, and no secret."""
+    """The sender doesn't learn what is wrong; the log names it, and no secret."""
     receiving = Receiving(MemoryOutbox(), now=NOW)
     body = body_of("job.completed", completed())
     right = receiving.headers(body)

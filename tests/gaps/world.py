@@ -1,7 +1,7 @@
 """A world for the reconciler: jobs, an outbox that keeps them, a ledger, a dryAPI.
 
 Time is trio's, so that `autojump_clock` moves it on: a second of it is one of the wall
-clock that events' times are told by.
+clock of events' times.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Outbox:
         self.jobs = self
 
     def of(self, ce_source: str) -> list[JobInFlight]:
-        """Give an account's jobs, not heard of for longest first."""
+        """Return an account's jobs, those without an event for longest first."""
         jobs = self._known.get(ce_source, {}).values()
         return sorted(jobs, key=lambda job: job.last_seen_us)
 
@@ -78,7 +78,7 @@ class Outbox:
         progress: str | None = None,
         at_us: int | None = None,
     ) -> None:
-        """Hear of a job through the socket."""
+        """Receive an event of a job through the socket."""
         if status in {"done", "error"}:
             del self._known[source(client_id)][request_id]
             return
@@ -87,7 +87,7 @@ class Outbox:
         self._known.setdefault(source(client_id), {})[request_id] = job
 
     def heal(self, healing: Healing) -> Future[bool]:
-        """Write it if nothing was heard of the job, now or when it is opened."""
+        """Write it if the job had no event since, now or when it is opened."""
         future: Future[bool] = Future()
         self._kept.append((healing, future))
         if self.is_open:
@@ -111,7 +111,7 @@ class Outbox:
 
     @property
     def kept(self) -> int:
-        """How many wait, without those that nobody waits for any more."""
+        """How many wait, without those that were cancelled."""
         return sum(not future.cancelled() for _, future in self._kept)
 
     def _write(self, healing: Healing) -> bool:

@@ -20,7 +20,7 @@ from bridge.http.server import Limits, serve
 from bridge.http.tls import ReloadingContext
 
 
-# Real time, so short that a test takes tenths of a second: for bad clients alone.
+# Real time, so short that a test takes tenths of a second: only for bad clients.
 BRIEF = Limits(phase_seconds=0.3, crowded_seconds=0.2)
 
 # What a deadline may be late by: other tests hold the processors.
@@ -46,7 +46,7 @@ class _Lasting(Response):
 
 
 def application() -> Starlette:
-    """Make an application that reads all, nothing, gives much or takes its time."""
+    """Make an application that reads all, nothing, sends much or is slow."""
 
     async def size(request: Request) -> Response:
         try:

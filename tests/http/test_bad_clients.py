@@ -33,7 +33,7 @@ _CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 async def _ends(
     port: int, attacks: dict[str, tuple[bytes, bytes]]
 ) -> dict[str, tuple[bytes, float]]:
-    """Send each beginning, then its piece again and again; tell how they ended."""
+    """Send each beginning, then its piece again and again; return how they ended."""
     ends = {}
 
     async def attack(name: str, first: bytes, piece: bytes) -> None:
@@ -80,7 +80,7 @@ async def test_body_that_never_ends_is_refused() -> None:
     with structlog.testing.capture_logs() as logs:
         async with served(BRIEF) as port:
             ends = await _ends(port, attacks)
-    # Bad clients are no bugs.
+    # A bad client isn't a bug.
     assert [line["event"] for line in logs] == ["port.listening"]
     for answer, seconds in ends.values():
         assert b"HTTP/1.1 408 " in answer
@@ -104,7 +104,7 @@ async def test_answer_that_is_not_read_ends_the_connection(
                 await stream.receive_some(100)
         with trio.fail_after(PATIENCE_SECONDS):
             # The port's end is gone, though the kernel still has bytes for the client.
-            while descriptors() > before + 1:  # noqa: ASYNC110 - nobody tells
+            while descriptors() > before + 1:  # noqa: ASYNC110 - no event for it
                 await trio.sleep(0.02)
         await stream.aclose()
 
@@ -142,7 +142,7 @@ _REFUSED: list[tuple[bytes, int]] = [
 
 
 async def test_bad_request_is_refused(subtests: pytest.Subtests) -> None:
-    """One refusal and the end: what follows on the connection is no request."""
+    """One refusal and the end: what follows on the connection isn't a request."""
     async with served(Limits(max_body_bytes=_MAX_BODY_BYTES)) as port:
         for sent, status in _REFUSED:
             with subtests.test(sent=sent[:99]):
@@ -263,7 +263,7 @@ async def _asked_and_stayed(port: int) -> None:
 
 
 async def test_request_under_way_keeps_its_place() -> None:
-    """The application's time is not the client's: nobody is ended for it."""
+    """The application's time is not the client's: no client is disconnected for it."""
     limits = Limits(max_connections=1, crowded_seconds=0.1)
     async with served(limits) as port, trio.open_nursery() as nursery:
         answers: list[bytes] = []

@@ -41,7 +41,7 @@ _UNDER_WAY = {
 
 
 async def _ended(firsts: dict[str, bytes]) -> tuple[float, int]:
-    """Serve such clients and cancel; tell the seconds, and descriptors left over."""
+    """Serve such clients and cancel; return the seconds, and descriptors left over."""
     before = descriptors()
     streams = []
     async with trio.open_nursery() as nursery:
@@ -74,7 +74,7 @@ async def test_requests_under_way_end_after_the_grace() -> None:
 
 
 async def test_port_is_closed_while_requests_end() -> None:
-    """Nobody new comes in during the grace; who is there gets the answer."""
+    """No new client is accepted while it drains; connected ones get the response."""
     begun = trio.Event()
 
     async def work(_: Request) -> Response:
@@ -108,7 +108,7 @@ async def test_port_is_closed_while_requests_end() -> None:
 
 
 async def test_application_that_fails_at_the_end_fails_alone() -> None:
-    """What it raises when the grace is over is told, and stops nothing else."""
+    """What it raises after the drain timeout is logged, and stops nothing else."""
     begun = trio.Event()
 
     async def fail_at_the_end(_: Request) -> Response:

@@ -52,7 +52,7 @@ async def _get(url: str) -> str:
 async def test_address_is_served(
     nursery: trio.Nursery, listen: str, reached: str
 ) -> None:
-    """Port 0 takes a free port, which is told; any address means both families."""
+    """Port 0 takes a free port, which is reported; any address means both families."""
     port: int = await nursery.start(serve, _APP, listen)
     assert port > 0
     assert await _get(f"http://{reached}:{port}/") == "here"
@@ -99,7 +99,7 @@ async def test_address_without_sense_is_refused(subtests: pytest.Subtests) -> No
 
 @pytest.mark.parametrize("listen", ["192.0.2.1:0", "no-such-host.invalid:0"])
 async def test_address_of_another_machine_is_refused(listen: str) -> None:
-    """An address that isn't here, or a name nobody knows, is named."""
+    """The error names an address that isn't local, or an unknown name."""
     with pytest.raises(ListenError, match=f"can't listen on {listen}: "):
         await serve(_APP, listen)
 

@@ -41,7 +41,7 @@ async def test_body_comes_whole() -> None:
 
 
 async def test_refusal_is_read_by_a_client_that_still_sends() -> None:
-    """An application that reads no body is heard all the same."""
+    """An application that reads no body can respond all the same."""
     async with served() as port, httpx.AsyncClient(trust_env=False) as client:
         for size in (10, 100_000, 1_000_000):
             answer = await client.post(
@@ -141,7 +141,7 @@ async def _patient(_: Scope, receive: Receive, send: Send) -> None:
 async def test_any_application_ends_its_exchange(
     app: ASGIApp, expected: tuple[bytes, bytes], nursery: trio.Nursery
 ) -> None:
-    """One that says nothing, half, or waits for the end, leaves nobody hanging."""
+    """An application that responds not at all, or half, or late, blocks no client."""
     serving = partial(serve, limits=Limits(phase_seconds=0.5))
     port: int = await nursery.start(serving, app, "127.0.0.1:0")
     answer = await said(port, GET)

@@ -217,9 +217,9 @@ def _locked(pem: bytes) -> bytes:
     [
         (_other_key(), None, "they don't fit each other"),
         (_other_key(trustme.KeyType.RSA), None, "they don't fit each other"),
-        (b"no key", None, "one of them is no PEM file of its kind"),
-        (None, b"no certificate", "one of them is no PEM file of its kind"),
-        (b"", b"", "one of them is no PEM file of its kind"),
+        (b"no key", None, "one of them isn't a PEM file of its kind"),
+        (None, b"no certificate", "one of them isn't a PEM file of its kind"),
+        (b"", b"", "one of them isn't a PEM file of its kind"),
         (_locked(_other_key()), None, "the key has a password"),
     ],
     ids=["other key", "other kind", "no key", "no cert", "empty", "password"],

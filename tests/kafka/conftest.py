@@ -13,7 +13,7 @@ from bridge.kafka.relay import epoch
 @pytest.fixture(autouse=True)
 def quick_retries() -> Iterator[None]:
     """Wait 0.1 s before a request is repeated."""
-    # A MonkeyPatch of its own: tests undo theirs in the midst.
+    # A MonkeyPatch of its own: tests undo theirs while it is in use.
     with pytest.MonkeyPatch.context() as patch:
         for module in (connection, producer, epoch):
             patch.setattr(module, "RETRY_BACKOFF_SECONDS", 0.1)

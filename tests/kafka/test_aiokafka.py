@@ -134,7 +134,7 @@ def test_an_empty_transaction_asks_no_broker(
 
 
 def test_invalid_record_has_no_class() -> None:
-    """It can't be told from a broker's own bug."""
+    """It can't be distinguished from a broker's own bug."""
     assert errors.for_code(_INVALID_RECORD) is errors.UnknownError
 
 
@@ -254,10 +254,10 @@ def test_a_consumer_stops_with_a_cancellation_of_its_own(
             bootstrap_servers=topic.bootstrap_servers, retry_backoff_ms=20_000
         )
         await consumer.start()
-        lane = TopicPartition(topic.name, 0)
-        consumer.assign([lane])
-        consumer.seek(lane, 0)
-        while not consumer.last_poll_timestamp(lane):
+        partition = TopicPartition(topic.name, 0)
+        consumer.assign([partition])
+        consumer.seek(partition, 0)
+        while not consumer.last_poll_timestamp(partition):
             await consumer.getmany(timeout_ms=100)
         own_kafka.kill()
         await asyncio.sleep(0.5)
@@ -272,19 +272,19 @@ def test_a_position_stays_before_offsets_that_hold_nothing(
 ) -> None:
     """Answers come and the end is known, but nothing passes the emptied offsets."""
     produce(topic, 9)
-    lane = TopicPartition(topic.name, 0)
+    partition = TopicPartition(topic.name, 0)
     monkeypatch.setattr("aiokafka.consumer.fetcher.MemoryRecords", Nothing)
 
     async def read() -> None:
         async with consuming(topic) as consumer:
-            consumer.assign([lane])
-            consumer.seek(lane, 0)
+            consumer.assign([partition])
+            consumer.seek(partition, 0)
             answers: set[float | None] = set()
             while len(answers) < 3:
                 assert await consumer.getmany(timeout_ms=100) == {}
-                answers.add(consumer.last_poll_timestamp(lane))
-            assert consumer.highwater(lane) == 3
-            assert await consumer.position(lane) == 0
+                answers.add(consumer.last_poll_timestamp(partition))
+            assert consumer.highwater(partition) == 3
+            assert await consumer.position(partition) == 0
 
     run(read())
 
@@ -293,13 +293,13 @@ def test_a_client_whose_task_died_is_silent(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No error reaches who reads, only silence; what died is raised by `stop`."""
-    lane = TopicPartition(topic.name, 0)
+    partition = TopicPartition(topic.name, 0)
 
     async def read() -> None:
         async with consuming(topic) as consumer:
-            consumer.assign([lane])
-            consumer.seek(lane, 0)
-            while not consumer.last_poll_timestamp(lane):
+            consumer.assign([partition])
+            consumer.seek(partition, 0)
+            while not consumer.last_poll_timestamp(partition):
                 await consumer.getmany(timeout_ms=100)
             with monkeypatch.context() as patches:
                 patches.setattr(

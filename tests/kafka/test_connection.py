@@ -80,8 +80,8 @@ def test_each_address_has_its_reason() -> None:
     assert re.search(r"no-such-host\.invalid:9092: \S", str(error))
 
 
-def test_a_broker_that_is_back_meanwhile_is_told(kafka: KafkaBroker) -> None:
-    """When the second knock succeeds the sentence says so instead of a cause."""
+def test_a_broker_that_is_back_meanwhile_is_reported(kafka: KafkaBroker) -> None:
+    """When the second probe succeeds, the error says so instead of a cause."""
     error = diagnose(KafkaSettings(bootstrap_servers=kafka.bootstrap_servers))
     assert isinstance(error, KafkaUnreachableError)
     assert "answers now, but did not at the start" in str(error)

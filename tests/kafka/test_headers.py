@@ -55,7 +55,7 @@ def test_times_keep_their_microseconds() -> None:
 
 
 def test_own_records_are_recognised_and_no_others() -> None:
-    """Other outboxes, other producers and spoilt headers are nobody's."""
+    """Other outboxes, other producers and damaged headers don't count."""
     own = _OUTBOX.encode()
     headers = dict(HeaderWriter(_OUTBOX).headers(stored()))
     assert own_identity(headers.items(), own) == ("f00d-17", 42)

@@ -46,11 +46,11 @@ def test_leaders_tell_every_end_of_a_log(topic: Topic) -> None:
 
     async def ask() -> None:
         async with connected(settings_of(topic)) as client:
-            lanes = await partitions_of(settings_of(topic), client, [topic.name])
+            partitions = await partitions_of(settings_of(topic), client, [topic.name])
 
             async def told(moment: int, **choices: Any) -> list[int]:
-                found = await ask_offsets(client, lanes, moment, **choices)
-                return [found[lane] for lane in lanes]
+                found = await ask_offsets(client, partitions, moment, **choices)
+                return [found[partition] for partition in partitions]
 
             assert await told(EARLIEST) == [0, 0, 0]
             assert await told(LATEST) == [3, 4, 3]
@@ -94,10 +94,10 @@ def test_a_consumer_ends_while_a_fetch_waits_for_its_retry(
     async def read() -> None:
         tasks, before = asyncio.all_tasks(), len(process.net_connections())
         async with consuming(settings, "read_committed") as consumer:
-            lane = TopicPartition(topic.name, 0)
-            consumer.assign([lane])
-            consumer.seek(lane, 0)
-            while not consumer.last_poll_timestamp(lane):
+            partition = TopicPartition(topic.name, 0)
+            consumer.assign([partition])
+            consumer.seek(partition, 0)
+            while not consumer.last_poll_timestamp(partition):
                 await consumer.getmany(timeout_ms=100)
             own_kafka.kill()
             await asyncio.sleep(0.5)
@@ -118,15 +118,15 @@ def describe(topic: Topic, *names: str) -> dict[str, TopicFacts]:
 
 
 def test_ids_and_permissions_come_with_a_topics_metadata(topic: Topic) -> None:
-    """Each topic has an id of its own; a broker without ACLs lets anybody do all."""
-    found = describe(topic, topic.name, topic.gaps, "nobody-s")
+    """Each topic has an id of its own; a broker without ACLs allows every operation."""
+    found = describe(topic, topic.name, topic.gaps, "no-such-topic")
     ids = {found[name].topic_id for name in (topic.name, topic.gaps)}
     assert None not in ids
     assert len(ids) == 2
     assert found[topic.name].leaders.keys() == set(range(topic.partitions))
     assert found[topic.name].replicas == 1
     assert found[topic.name].lacks({3: "Read", 4: "Write"}) == ()
-    absent = found["nobody-s"]
+    absent = found["no-such-topic"]
     assert (absent.error_code, absent.topic_id) == (_UNKNOWN_TOPIC, None)
 
 

@@ -1,4 +1,4 @@
-"""Models of the bridge, for orders of events that nobody wrote down.
+"""Models of the bridge, for orders of events that no test lists.
 
 Each test drives a part of the bridge and a model of it through the same events, which
 Hypothesis chooses, and compares them. What the state is, what must hold and what an

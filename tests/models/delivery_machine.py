@@ -120,7 +120,7 @@ class Machine(RuleBasedStateMachine):
         )
 
     def _stop(self) -> None:
-        """Die: what isn't committed is lost, and nothing is said to anybody."""
+        """Die: what isn't committed is lost, and no one is notified."""
         if self.loop.is_closed():
             return
         self._note_committed()
@@ -206,7 +206,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(is_away=st.booleans())
     def go_away(self, *, is_away: bool) -> None:
-        """Nobody reaches the broker, or everybody does."""
+        """No client reaches the broker, or every client does."""
         self.broker.is_away = is_away
 
     @rule(where=place, is_led=st.booleans())
@@ -232,7 +232,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def copy(self) -> None:
-        """Somebody makes a snapshot of the outbox, once it has been to Kafka."""
+        """An operator makes a snapshot of the outbox, once it has been to Kafka."""
         # One from before doesn't know where in the log to look for its rows; one of
         # a file that was put back itself, not which sequences they get.
         if self._is_behind and not self._is_open:
@@ -260,14 +260,14 @@ class Machine(RuleBasedStateMachine):
 
     @rule(where=place)
     def others_write(self, where: tuple[str, int]) -> None:
-        """Somebody else writes to the topic."""
+        """Another program writes to the topic."""
         self.broker.append_foreign(where)
 
     @precondition(lambda self: self._loses)
     @rule(where=place, count=st.integers(1, 8))
     def cut(self, where: tuple[str, int], count: int) -> None:
         """The log loses its acknowledged tail."""
-        # Of what stood before all rows that it keeps an outbox knows nothing.
+        # An outbox knows nothing of records before all rows that it keeps.
         acknowledged = {
             (JOBS, state.partition): state.acknowledged_sequence
             for state in self.outbox.states(JOBS)

@@ -33,8 +33,8 @@ class ModelBroker:
         logs: The logs by topic and partition.
         faults: What becomes of the next batches, by topic and partition.
         commit_faults: What becomes of the next commits without an answer.
-        is_away: Whether nobody reaches it.
-        made_anew: Topics that were deleted and made again.
+        is_away: Whether no client reaches it.
+        recreated: Topics that were deleted and made again.
         excused: Values that were delivered and taken away by the topic's owner.
         history: Everything of ours that was ever appended, with its place.
 
@@ -44,7 +44,7 @@ class ModelBroker:
 
     def __init__(self, topics: Mapping[str, int]) -> None:
         self.topics = dict(topics)
-        self.made_anew: set[str] = set()
+        self.recreated: set[str] = set()
         self.ids = {name: f"{name}-1" for name in topics}
         self.logs = {
             (name, number): Log()
@@ -71,12 +71,12 @@ class ModelBroker:
         self.late_commits: list[tuple[str, int, int]] = []
 
     def append_foreign(self, place: tuple[str, int]) -> None:
-        """Somebody else writes a record."""
+        """Another program writes a record."""
         log = self.logs[place]
         log.records.append(Written(log.end_offset, None, b"", b"0", None, b"", False))
 
     def land(self) -> None:
-        """Append what was on its way from producers that were given up."""
+        """Append what was on its way from abandoned producers."""
         late, self.late = self.late, []
         for place, batch, transaction in late:
             if transaction is None or transaction in self.open.values():
@@ -91,7 +91,7 @@ class ModelBroker:
         """Lose the last records, as a new leader that lacks them does."""
         log = self.logs[place]
         end = max(log.end_offset - count, log.begin_offset)
-        if place[0] in self.made_anew:
+        if place[0] in self.recreated:
             # Until that is noticed, acknowledgements of the new topic are taken for
             # the former one's, which took its records with it.
             self._excuse(one for one in log.records[end:] if one is not None)
@@ -110,7 +110,7 @@ class ModelBroker:
 
     def remake(self, topic: str) -> None:
         """Delete a topic and make it again."""
-        self.made_anew.add(topic)
+        self.recreated.add(topic)
         number = int(self.ids[topic].rsplit("-", 1)[1])
         self.ids[topic] = f"{topic}-{number + 1}"
         for place in self.logs:
@@ -178,7 +178,7 @@ class ModelBroker:
                 log.records.append(None)
 
     def patches(self) -> list[Any]:
-        """What has to be patched for it to stand in for aiokafka."""
+        """What has to be patched for it to replace aiokafka."""
 
         def made(
             _: KafkaSettings,

@@ -69,7 +69,7 @@ class ModelLog:
         *,
         aborted: bool = False,
     ) -> AsyncGenerator[tuple[int, list[SimpleNamespace]], None]:
-        """What a consumer is given up to the ends."""
+        """What a consumer receives until the ends."""
         for number, first in firsts.items():
             await self._broker.answer()
             self._check_leaders([number])

@@ -40,13 +40,13 @@ class Written:
     """A record in a log."""
 
     offset: int
-    outbox: bytes | None  # None for somebody else's
+    outbox: bytes | None  # None for another program's
     ce_id: bytes
     sequence: bytes
     key: bytes | None
     value: bytes
     is_marked: bool
-    is_late: bool = False  # its producer had been given up
+    is_late: bool = False  # its producer had been abandoned
     transaction: int | None = None
 
 

@@ -44,10 +44,10 @@ _OF_START = {GapCause.FIRST_START, GapCause.STOPPED, GapCause.CRASHED}
 class State(Enum):
     """Whether what is sent to an account arrives."""
 
-    HEARD = auto()
+    COVERED = auto()
     DEAF = auto()
     """It doesn't, and the session hasn't noticed."""
-    UNHEARD = auto()
+    UNCOVERED = auto()
     """It doesn't, as the session knows."""
 
 
@@ -55,15 +55,15 @@ class Account:
     """An account as the world and its session see it."""
 
     def __init__(self) -> None:
-        self.state = State.UNHEARD
+        self.state = State.UNCOVERED
         # What was sent up to then has arrived, as its session proves it.
-        self.heard_us = 0
+        self.covered_us = 0
         # Intervals and losses of this process that must be gaps, one each.
-        self.told = 0
+        self.reported = 0
         self.losses = 0
 
 
-class Told:
+class Reported:
     """A gap as a reader of the topic sees it."""
 
     def __init__(self, gap: Gap, *, may_overlap: bool) -> None:
@@ -94,7 +94,7 @@ def _when(state: State) -> Callable[[Any], Any]:
 
 
 class CoverageAgainstWorld(RuleBasedStateMachine):
-    """Rules let things happen; invariants read what was told of them."""
+    """Rules let things happen; invariants read what was reported of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,9 +104,9 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
         self.proved: dict[str, int] = {}
         # In the buffer, and lost with the process.
         self.buffer: list[tuple[str, int]] = []
-        self.topic: dict[str, Told] = {}
+        self.topic: dict[str, Reported] = {}
         self.closed: set[str] = set()
-        self.to_be_told: set[str] = set()
+        self.to_be_reported: set[str] = set()
         self.start(_ACCOUNTS, {}, was_stopped=False)
         self.subscribe(0)
 
@@ -119,8 +119,8 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
     ) -> None:
         """Start a process with what is on disk."""
         # Accounts whose own last process was killed.
-        self.killed = self.to_be_told & set(accounts)
-        self.to_be_told -= self.killed
+        self.killed = self.to_be_reported & set(accounts)
+        self.to_be_reported -= self.killed
         self.accounts = {who: Account() for who in accounts}
         # Number and begin of each that goes on, by cause and account, if one is known.
         self.losses: dict[tuple[GapCause, str | None], tuple[int, int]] = {}
@@ -139,10 +139,10 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
             proved_us=self.proved,
             was_stopped=was_stopped,
         )
-        self.hearings: dict[str, AccountGaps] = {}
+        self.coverages: dict[str, AccountGaps] = {}
         for who in accounts:
-            self.hearings[who] = self.books.begin(who)
-            self.accounts[who].told = int(who not in going_on)
+            self.coverages[who] = self.books.begin(who)
+            self.accounts[who].reported = int(who not in going_on)
 
     def tick(self) -> int:
         """Let time go on."""
@@ -166,26 +166,26 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
         for who in _ACCOUNTS:
             at_us = self.tick()
             account = self.accounts.get(who)
-            if account is not None and account.state is State.HEARD:
-                account.heard_us = at_us
+            if account is not None and account.state is State.COVERED:
+                account.covered_us = at_us
                 self.buffer.append((who, at_us))
             else:
                 self.missed.add((who, at_us))
 
-    @_when(State.UNHEARD)
+    @_when(State.UNCOVERED)
     @rule(which=_which)
     def subscribe(self, which: int) -> None:
         """A session that isn't subscribed, and knows it, is again."""
-        who, account = self.one_of(State.UNHEARD, which)
-        account.heard_us = self.tick()
-        account.state = State.HEARD
-        self.hearings[who].subscribed(account.heard_us)
+        who, account = self.one_of(State.UNCOVERED, which)
+        account.covered_us = self.tick()
+        account.state = State.COVERED
+        self.coverages[who].subscribed(account.covered_us)
 
-    @_when(State.HEARD)
+    @_when(State.COVERED)
     @rule(which=_which, at_once=st.booleans())
     def go_deaf(self, which: int, *, at_once: bool) -> None:
         """Nothing arrives any more; some sessions notice that only later."""
-        who, account = self.one_of(State.HEARD, which)
+        who, account = self.one_of(State.COVERED, which)
         account.state = State.DEAF
         if at_once:
             self.find(who, Cause.DISCONNECTED)
@@ -198,33 +198,33 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
         self.find(who, cause)
 
     def find(self, who: str, cause: Cause) -> None:
-        """Let a session tell that its account isn't heard."""
+        """Let a session report that its account isn't covered."""
         account = self.accounts[who]
-        account.state = State.UNHEARD
-        account.told += 1
-        self.hearings[who].interrupted(Interruption(cause, account.heard_us))
+        account.state = State.UNCOVERED
+        account.reported += 1
+        self.coverages[who].interrupted(Interruption(cause, account.covered_us))
 
-    @_when(State.HEARD)
+    @_when(State.COVERED)
     @rule(which=_which)
     def miss_some(self, which: int) -> None:
-        """Something was missed, and the account is heard again already."""
-        who, account = self.one_of(State.HEARD, which)
-        since_us = account.heard_us
+        """Something was missed, and the account is covered again already."""
+        who, account = self.one_of(State.COVERED, which)
+        since_us = account.covered_us
         self.missed.add((who, self.tick()))
-        account.heard_us = self.tick()
-        account.told += 1
-        self.hearings[who].interrupted(
-            Interruption(Cause.SUSPENDED, since_us, account.heard_us)
+        account.covered_us = self.tick()
+        account.reported += 1
+        self.coverages[who].interrupted(
+            Interruption(Cause.SUSPENDED, since_us, account.covered_us)
         )
 
-    @_when(State.UNHEARD)
+    @_when(State.UNCOVERED)
     @rule(which=_which, is_over=st.booleans())
-    def interrupt_what_is_not_heard(self, which: int, *, is_over: bool) -> None:
-        """A session tells what it need not: it was not subscribed."""
-        who, _ = self.one_of(State.UNHEARD, which)
+    def interrupt_what_is_not_covered(self, which: int, *, is_over: bool) -> None:
+        """A session reports what it need not: it was not subscribed."""
+        who, _ = self.one_of(State.UNCOVERED, which)
         since_us = self.tick()
         until_us = self.tick() if is_over else None
-        self.hearings[who].interrupted(
+        self.coverages[who].interrupted(
             Interruption(Cause.DISCONNECTED, since_us, until_us)
         )
 
@@ -236,13 +236,13 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
         """The buffer reaches the disk, and with it what the sessions have proved."""
         self.buffer.clear()
         for who, account in self.accounts.items():
-            if account.heard_us:
-                self.proved[who] = account.heard_us
+            if account.covered_us:
+                self.proved[who] = account.covered_us
 
     @precondition(lambda self: self.buffer)
     @rule(cause=_losses, is_proved=st.booleans())
     def lose(self, cause: GapCause, *, is_proved: bool) -> None:
-        """The buffer is given up; it is told when that begins."""
+        """The buffer is dropped; it is reported when that begins."""
         begins_us: dict[str | None, int] = {}
         for who, us in self.buffer:
             # What goes with a damaged file may be of any account.
@@ -265,12 +265,12 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
         self.losses[cause, whose] = self.loss_count, before_us
         for who, account in self.accounts.items():
             account.losses += whose in {None, who}
-        self.tell_loss(cause, whose, None)
+        self.report_loss(cause, whose, None)
 
-    def tell_loss(
+    def report_loss(
         self, cause: GapCause, whose: str | None, until_us: int | None
     ) -> None:
-        """Tell the ledger of a loss as the outbox does."""
+        """Notify the ledger of a loss as the outbox does."""
         number, since_us = self.losses[cause, whose]
         source = None if whose is None else SOURCE + whose
         self.books.ledger.on_loss(Loss(number, cause, source, since_us, until_us, 1))
@@ -280,41 +280,41 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
     def lose_no_more(self) -> None:
         """There is room again, for what was short of it first."""
         cause, whose = next(iter(self.losses))
-        self.tell_loss(cause, whose, self.tick())
+        self.report_loss(cause, whose, self.tick())
         del self.losses[cause, whose]
 
     # -- The end of a process -------------------------------------------------
 
     @precondition(_is_rare)
-    @rule(accounts=_configured, is_heard=st.booleans())
-    def stop(self, accounts: tuple[str, ...], *, is_heard: bool) -> None:
-        """All is written and told, and another process starts."""
+    @rule(accounts=_configured, is_covered=st.booleans())
+    def stop(self, accounts: tuple[str, ...], *, is_covered: bool) -> None:
+        """All is written and reported, and another process starts."""
         while self.losses:
             self.lose_no_more()
         self.write()
-        self.restart(accounts, was_stopped=True, is_heard=is_heard)
+        self.restart(accounts, was_stopped=True, is_covered=is_covered)
 
     @precondition(_is_rare)
-    @rule(accounts=_configured, is_heard=st.booleans())
-    def kill(self, accounts: tuple[str, ...], *, is_heard: bool) -> None:
+    @rule(accounts=_configured, is_covered=st.booleans())
+    def kill(self, accounts: tuple[str, ...], *, is_covered: bool) -> None:
         """What had not reached the disk is lost, and another process starts."""
         self.missed |= set(self.buffer)
         self.buffer.clear()
-        self.to_be_told |= set(self.accounts)
-        self.restart(accounts, was_stopped=False, is_heard=is_heard)
+        self.to_be_reported |= set(self.accounts)
+        self.restart(accounts, was_stopped=False, is_covered=is_covered)
 
     def restart(
-        self, accounts: tuple[str, ...], *, was_stopped: bool, is_heard: bool
+        self, accounts: tuple[str, ...], *, was_stopped: bool, is_covered: bool
     ) -> None:
         """Start another process, some time later; all may subscribe at once."""
         self.read_topic()
         self.missed |= {(who, self.tick()) for who in _ACCOUNTS}
         self.start(accounts, self.books.remembered, was_stopped=was_stopped)
-        if is_heard:
+        if is_covered:
             for _ in accounts:
                 self.subscribe(0)
 
-    # -- What was told of it --------------------------------------------------
+    # -- What was reported of it --------------------------------------------------
 
     def read_topic(self) -> None:
         """Read what has come to the topic: each gap opens once and closes once."""
@@ -325,7 +325,7 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
                 assert gap.gap_id not in self.topic
                 # Proofs lag behind: a kill costs what came after the last one.
                 is_of_kill = gap.client_id in self.killed and gap.cause in _OF_START
-                self.topic[gap.gap_id] = Told(gap, may_overlap=is_of_kill)
+                self.topic[gap.gap_id] = Reported(gap, may_overlap=is_of_kill)
                 self.opened[gap.client_id, gap.cause] += 1
             else:
                 assert gap.gap_id not in self.closed
@@ -341,12 +341,12 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
                 self.seconds[gap.client_id] += gap.duration_seconds or 0
         self.read = len(self.books.records)
 
-    def told(self, who: str, *, losses: bool) -> list[Told]:
+    def reported(self, who: str, *, losses: bool) -> list[Reported]:
         """Give an account's gaps, of one of the two kinds."""
         return [
-            told
-            for told in self.topic.values()
-            if told.gap.client_id == who and told.gap.cause.is_loss == losses
+            one
+            for one in self.topic.values()
+            if one.gap.client_id == who and one.gap.cause.is_loss == losses
         ]
 
     @invariant()
@@ -357,22 +357,22 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
 
     @invariant()
     def what_was_missed_lies_in_a_gap(self) -> None:
-        """Nothing lost is silent, but what nobody can have noticed yet."""
+        """Nothing lost is silent, but what no session can have noticed yet."""
         for who, us in self.missed:
             account = self.accounts.get(who)
             if account is None:
-                continue  # Told when the account is there again.
-            if account.state is State.DEAF and us > account.heard_us:
+                continue  # Reported when the account is there again.
+            if account.state is State.DEAF and us > account.covered_us:
                 continue
-            gaps = self.told(who, losses=False) + self.told(who, losses=True)
-            assert any(self.begin_of(told) < us <= told.end for told in gaps), (
+            gaps = self.reported(who, losses=False) + self.reported(who, losses=True)
+            assert any(self.begin_of(one) < us <= one.end for one in gaps), (
                 who,
                 us,
             )
 
-    def begin_of(self, told: Told) -> float:
+    def begin_of(self, one: Reported) -> float:
         """Give a gap's begin; one that goes on may turn out to be older."""
-        return -math.inf if told.gap.until_us is None else told.begin
+        return -math.inf if one.gap.until_us is None else one.begin
 
     def teardown(self) -> None:
         """End all that goes on, and look again: now each gap has its last record."""
@@ -380,23 +380,23 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
             self.lose_no_more()
         while any(one.state is State.DEAF for one in self.accounts.values()):
             self.notice(0, Cause.DISCONNECTED)
-        while any(one.state is State.UNHEARD for one in self.accounts.values()):
+        while any(one.state is State.UNCOVERED for one in self.accounts.values()):
             self.subscribe(0)
         self.read_topic()
         self.what_was_missed_lies_in_a_gap()
 
     @invariant()
-    def gaps_of_hearing_come_one_after_another(self) -> None:
-        """One at most is open, and it is there exactly while nothing is heard."""
+    def gaps_of_coverage_come_one_after_another(self) -> None:
+        """One at most is open, and it is there exactly while nothing is covered."""
         for who in _ACCOUNTS:
-            gaps = self.told(who, losses=False)
-            assert all(told.gap.until_us is not None for told in gaps[:-1])
-            for told, after in pairwise(gaps):
-                assert told.end <= after.begin or after.may_overlap
+            gaps = self.reported(who, losses=False)
+            assert all(one.gap.until_us is not None for one in gaps[:-1])
+            for one, after in pairwise(gaps):
+                assert one.end <= after.begin or after.may_overlap
             if who in self.accounts:
                 account = self.accounts[who]
                 is_open = bool(gaps) and gaps[-1].gap.until_us is None
-                assert is_open == (account.state is State.UNHEARD)
+                assert is_open == (account.state is State.UNCOVERED)
 
     @invariant()
     def counts_add_up(self) -> None:
@@ -406,9 +406,10 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
         assert {key: n for key, n in statistics.gaps.items() if n} == dict(self.opened)
         for who, account in self.accounts.items():
             still_open: list[Any] = [
-                told
-                for told in self.told(who, losses=True) + self.told(who, losses=False)
-                if told.gap.until_us is None
+                one
+                for one in self.reported(who, losses=True)
+                + self.reported(who, losses=False)
+                if one.gap.until_us is None
             ]
             assert statistics.open[who] == len(still_open)
             assert statistics.seconds[who] == pytest.approx(self.seconds[who])
@@ -416,7 +417,7 @@ class CoverageAgainstWorld(RuleBasedStateMachine):
             for (whose, cause), count in self.opened.items():
                 if whose == who:
                     opened[GapCause(cause).is_loss] += count
-            assert opened == {False: account.told, True: account.losses}
+            assert opened == {False: account.reported, True: account.losses}
 
 
 def test_what_was_missed_lies_in_a_gap() -> None:

@@ -46,13 +46,13 @@ class _Truth:
         self.lost = self.unknown_before = 0
 
     def heals_known(self, last_seen_us: int) -> bool:
-        """Whether it may have swallowed the end of a job that was heard of."""
+        """Whether it may have swallowed the end of a job that was seen."""
         if self.until_us is None:
             return True
         return self.is_remembered and last_seen_us < self.until_us
 
-    def heals_unheard(self, ended_us: int, now_us: int) -> bool:
-        """Whether a job ended in it that was never heard of."""
+    def heals_unseen(self, ended_us: int, now_us: int) -> bool:
+        """Whether a job ended in it that was never seen."""
         until_us = now_us if self.until_us is None else self.until_us
         return self.since_us <= ended_us <= until_us
 
@@ -66,7 +66,7 @@ class _End(msgspec.Struct):
 
 
 class LedgerAgainstWhatHappened(RuleBasedStateMachine):
-    """Rules let things happen; invariants read what was told of them."""
+    """Rules let things happen; invariants read what was reported of them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,7 +138,7 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
     def offer_end_of_known(
         self, which: int, origin: Origin, near: int, *, at_once: bool
     ) -> None:
-        """The end of a job comes that was heard of about when a gap ended."""
+        """The end of a job comes that was last seen about when a gap ended."""
         who, last_seen_us = self.about(which, near)
         gap_ids = self.books.ledger.healable(who, last_seen_us, None)
         assert Counter(gap_ids) == Counter(
@@ -151,15 +151,15 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
 
     @precondition(lambda self: self.known)
     @rule(which=_which, near=_near, at_once=st.booleans())
-    def offer_end_of_unheard(self, which: int, near: int, *, at_once: bool) -> None:
-        """A webhook comes of a job that was never heard of, and ended about then."""
+    def offer_end_of_unseen(self, which: int, near: int, *, at_once: bool) -> None:
+        """A webhook comes of a job that was never seen, and ended about then."""
         who, ended_us = self.about(which, near)
         gap_ids = self.books.ledger.healable(who, None, ended_us)
         assert Counter(gap_ids) == Counter(
             gap_id
             for gap_id in self.known
             if self.gaps[gap_id].who == who
-            and self.gaps[gap_id].heals_unheard(ended_us, self.now)
+            and self.gaps[gap_id].heals_unseen(ended_us, self.now)
         )
         self.offer(gap_ids, Origin.WEBHOOK, at_once=at_once)
 
@@ -172,7 +172,7 @@ class LedgerAgainstWhatHappened(RuleBasedStateMachine):
         return truth.who, bounds[which % 2] + near
 
     def offer(self, gap_ids: tuple[str, ...], origin: Origin, *, at_once: bool) -> None:
-        """Give an end to the outbox; mostly it is written and told soon."""
+        """Give an end to the outbox; mostly it is written and reported soon."""
         end = _End(gap_ids, origin)
         self.ends.append(end)
         if at_once:

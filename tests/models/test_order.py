@@ -6,8 +6,8 @@ job so far. Events, webhooks and status answers meet in one commit, in each orde
 commits fail on a full disk, processes stop or are killed, files are damaged.
 
 Invariant: an event is marked as a duplicate or a regression, or refused because its job
-has ended, exactly where all events before it say so; a job ends once, whoever reports
-it, and ends if anybody does; a webhook is held once, until it is released; what is
+has ended, exactly where all events before it say so; a job ends once, whatever reports
+it, and ends if any origin does; a webhook is held once, until it is released; what is
 remembered of gaps, coverage and calls is what was written; counts add up.
 """
 

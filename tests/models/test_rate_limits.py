@@ -1,11 +1,11 @@
-"""Calls to the status endpoint against servers that count in other ways, for two days.
+"""Calls to the status endpoint against servers that count differently, for two days.
 
 State: a `Limiter`, a server with limits of a minute (fixed, sliding, by the clock) and
 a day, a network that delays, callers in bursts, the user's own programs, and processes
 that are killed; all on trio's clock, which jumps.
 
-Invariant: no call is refused when nobody else calls; the reserve is left to the user;
-no call is made before Retry-After is over; a killed process forgets no call.
+Invariant: no call is refused when no other program calls; the reserve is left to the
+user; no call is made before Retry-After is over; a killed process forgets no call.
 
 Two days take 20 to 100 ms.
 """
@@ -198,7 +198,7 @@ def test_the_bridge_leaves_the_reserve_to_the_user(scene: _Scene) -> None:
     | _scenes("fixed", reserves=(0,), limits=((1000, 200),))
 )
 def test_a_process_that_is_killed_forgets_no_call(scene: _Scene) -> None:
-    """However often it is started anew, no call is refused."""
+    """However often it is restarted, no call is refused."""
     api = scene.api()
 
     async def live() -> None:

@@ -1,10 +1,10 @@
 """What is reported of gaps and jobs in the end, against what dryAPI would have said.
 
 State: jobs with fates of their own: the endpoint knows some, the socket or a webhook
-brings others, nobody the rest. Gaps close, and endpoint and outbox fail, at any time.
+brings others, nothing the rest. Gaps close, and endpoint and outbox fail, at any time.
 
 Invariant, five minutes after the last event: each end is written once; each gap is
-settled with the number of its jobs that nobody knows of; nothing is left waiting.
+resolved with the number of its unknown jobs; nothing is left waiting.
 
 An order of 15 steps takes 10 ms.
 """
@@ -53,7 +53,7 @@ class Step:
     """Something that happens."""
 
     after: float
-    what: Literal["gap", "heard", "ends", "fails", "limits", "works", "full"]
+    what: Literal["gap", "seen", "ends", "fails", "limits", "works", "full"]
     who: int
     job: int
 
@@ -61,9 +61,7 @@ class Step:
 _STEPS = st.builds(
     Step,
     st.sampled_from([0.0, 0.05, 0.1, 1.0, 7.0, 59.9, 60.0, 300.0]),
-    st.sampled_from(
-        ["gap", "gap", "heard", "ends", "fails", "limits", "works", "full"]
-    ),
+    st.sampled_from(["gap", "gap", "seen", "ends", "fails", "limits", "works", "full"]),
     st.integers(0, 1),
     st.integers(0, 5),
 )
@@ -73,7 +71,7 @@ class Life:
     """A world in which these steps happen."""
 
     def __init__(self, fates: list[Fate], every_seconds: float) -> None:
-        # What is given up would be unknown, whatever its fate.
+        # A dropped job would be unknown, whatever its resolution.
         self.world = World(WHO, give_up_seconds=1e9)
         self.world.pace.every_seconds = every_seconds
         self.fates = {f"job-{number}": fate for number, fate in enumerate(fates)}
@@ -120,7 +118,7 @@ class Life:
         elif step.what == "full":
             world.outbox.is_open = False
         elif job is not None:
-            if step.what == "heard":
+            if step.what == "seen":
                 world.outbox.hear(who, name)
             else:
                 world.outbox.hear(who, name, "done")
@@ -136,7 +134,7 @@ class Life:
 def test_what_is_told_is_so(
     fates: list[Fate], steps: list[Step], every_seconds: float
 ) -> None:
-    """Each gap is settled, with the number of its jobs that nobody can tell of."""
+    """Each gap is resolved, with the number of its unknown jobs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trio.to_thread, "run_sync", _at_once)
         life = trio.run(_main, fates, steps, every_seconds, clock=_clock())
@@ -157,7 +155,7 @@ def test_what_is_told_is_so(
             for who, name in jobs - life.ended - ends.keys()
             if _last_seen(world, who, name) < until_us
         }
-        # An end that dryAPI tells is written, unless the job was heard of since.
+        # An end that dryAPI reports is written, unless the job was seen since.
         assert not {name for _, name in silent} & ending
         assert world.gaps[gap_id].unknown == sum(name in gone for _, name in silent)
     statistics = world.statistics

@@ -270,7 +270,7 @@ class StoreAgainstModel(OutboxFiles):
         if is_lost:
             seen = max(seen, lane.acknowledged)
         else:
-            # What the log has is not sent again, nor passed over by the next epoch.
+            # What the log has is not sent again, nor skipped by the next epoch.
             confirmed, seen, end = lane.acknowledged, 0, first
         again = self.outbox.rewind(topic, partition, confirmed, end, seen)
         assert again == lane.rewind(confirmed, end, seen)
@@ -337,7 +337,7 @@ class StoreAgainstModel(OutboxFiles):
     def acknowledge(
         self, topic: str, partition: int, rows: list[StoredRecord], base: int
     ) -> None:
-        """Tell both where rows are."""
+        """Report to both where rows are."""
         first, last = rows[0].sequence, rows[-1].sequence
         size = _ROW_BYTES * len(rows)
         self.outbox.acknowledge(topic, partition, first, last, base, size)
@@ -512,7 +512,7 @@ class StoreAgainstModel(OutboxFiles):
 
     @invariant()
     def states_agree(self) -> None:
-        """The relay is told what is so."""
+        """What the relay reads is true."""
         for topic, lanes in self.model.topics.items():
             states = {state.partition: state for state in self.outbox.states(topic)}
             assert states.keys() == lanes.keys()

@@ -60,7 +60,7 @@ def patch(copy: Path, patch_file: Path) -> None:
     done = subprocess.run(
         ["git", "apply", "--whitespace=nowarn", str(patch_file)],  # noqa: S607
         cwd=copy,
-        # A copy within some repository is no part of it.
+        # A copy within some repository isn't part of it.
         env={**os.environ, "GIT_CEILING_DIRECTORIES": str(copy.parent)},
         capture_output=True,
         text=True,

@@ -102,7 +102,7 @@ def _durations() -> Durations:
 
 
 def finding(
-    verdict: Verdict = Verdict.FINE, what: str = "partitions", *facts: str
+    verdict: Verdict = Verdict.OK, what: str = "partitions", *facts: str
 ) -> TopicFinding:
     """Return a finding about the topic `jobs`; found, needed and remedy last."""
     found, needed, remedy = facts or ("6", "1 or more", "")

@@ -73,8 +73,8 @@ async def test_topic_that_does_not_fit_is_shown_and_no_failure(
     what = "min.insync.replicas", "1", "2 or more", "Set it to 2."
     detail = "min.insync.replicas is 1, needed is 2 or more"
     for verdict, is_ok, remedy in (
-        (Verdict.DANGEROUS, False, ". Set it to 2"),
-        (Verdict.MISSING, False, ". Set it to 2"),
+        (Verdict.WARNING, False, ". Set it to 2"),
+        (Verdict.ERROR, False, ". Set it to 2"),
         (Verdict.UNKNOWN, True, ""),
     ):
         findings = [finding(verdict, *what), finding()]

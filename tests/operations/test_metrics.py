@@ -112,8 +112,8 @@ bridge_webhook_jobs_total{client_id="client-1",event="job.completed"}=1.0
 bridge_webhook_last_terminal_timestamp_seconds{client_id="client-1"}=1.76398554e+09
 bridge_webhook_released_total{result="written"}=1.0
 bridge_webhook_unknown_account_total=1.0
-bridge_topic_findings{topic="jobs",verdict="fine"}=2.0
-bridge_topic_findings{topic="jobs",verdict="missing"}=0.0
+bridge_topic_findings{topic="jobs",verdict="ok"}=2.0
+bridge_topic_findings{topic="jobs",verdict="error"}=0.0
 bridge_loop_lag_seconds{loop="trio"}=0.02
 bridge_loop_lag_seconds{loop="kafka"}=0.03
 bridge_loop_tasks=17.0

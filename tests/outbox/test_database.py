@@ -150,7 +150,7 @@ def test_what_may_go_away_is_waited_for_and_what_stays_is_damage(
 
 
 def test_an_error_of_the_module_is_damage_or_a_mistake() -> None:
-    """Bytes that are no text are damage; a call that makes no sense isn't."""
+    """Bytes that aren't text are damage; a call that makes no sense isn't."""
     damage = _error(None, sqlite3.OperationalError)
     assert type(translated(damage, Path("f"))) is OutboxDamagedError
     mistake = _error(None, sqlite3.ProgrammingError)

@@ -30,7 +30,7 @@ def test_makes_a_private_directory(tmp_path: Path) -> None:
 def test_a_lock_that_can_not_be_taken_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file system without locks is no place for an outbox."""
+    """A file system without locks can't hold an outbox."""
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -84,7 +84,7 @@ def test_network_file_systems_are_refused(
         (f"/dev/sda / ext4 rw 0 0\nserver:/x {name}er cifs rw 0 0\n", None),
         (f"host {name} fuse.sshfs rw 0 0\n/dev/sda / ext4 rw 0 0\n", "fuse.sshfs"),
     ):
-        # Somebody else's mount may have a name that isn't UTF-8.
+        # Another mount may have a name that isn't UTF-8.
         with monkeypatch.context() as patch:
             _list_mounts(patch, b"tmpfs /mnt/\xff tmpfs rw 0 0\n" + mounts.encode())
             said = _refused(path)
@@ -141,7 +141,7 @@ def test_only_this_user_may_read_what_is_written(tmp_path: Path) -> None:
 def test_a_directory_that_all_may_write_to_is_warned_about(
     tmp_path: Path, mode: int, *, warns: bool
 ) -> None:
-    """Kubernetes' volumes are such ones, so that it is no error."""
+    """Kubernetes' volumes are such ones, so it isn't an error."""
     (tmp_path / "outbox").mkdir()
     (tmp_path / "outbox").chmod(mode)
     with capture_logs() as lines, OutboxDirectory(tmp_path / "outbox"):

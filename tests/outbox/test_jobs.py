@@ -57,7 +57,7 @@ def test_too_many_jobs_push_out_those_not_seen_for_longest(tmp_path: Path) -> No
         assert _marks(outbox, event("b", "done"), event("b")) == ["", "dlq"]
 
 
-def test_a_job_that_nothing_is_heard_of_is_forgotten(tmp_path: Path) -> None:
+def test_a_job_without_events_is_forgotten(tmp_path: Path) -> None:
     """Its end was never sent: `error` isn't pushed."""
     with opened(tmp_path) as outbox:
         old_us = _now_us() - _DAY_US - 1

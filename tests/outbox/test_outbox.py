@@ -54,7 +54,7 @@ def test_a_request_is_done_behind_what_was_offered_before(tmp_path: Path) -> Non
 
 
 def test_a_mistake_of_the_relay_is_not_silent(tmp_path: Path) -> None:
-    """No row is passed over, acknowledged twice or refused out of turn."""
+    """No row is skipped, acknowledged twice or refused out of order."""
 
     def mistake(outbox: Outbox) -> None:
         append(outbox, numbered(0, 5))
@@ -71,7 +71,7 @@ def test_a_mistake_of_the_relay_is_not_silent(tmp_path: Path) -> None:
 
 
 def test_a_cancelled_request_harms_nobody(tmp_path: Path) -> None:
-    """Who gives up waiting leaves the outbox as it is; a webhook comes again."""
+    """A cancelled wait leaves the outbox as it is; a webhook comes again."""
     with opened(tmp_path) as outbox:
         assert outbox.take(delivery("1", "a")).cancel()
         assert outbox.held(9).cancel()
@@ -117,7 +117,7 @@ def test_a_stop_of_a_full_outbox_counts_what_it_drops(tmp_path: Path) -> None:
 
 
 def test_requests_after_the_end_are_cancelled(tmp_path: Path) -> None:
-    """Nobody waits for an answer that can't come."""
+    """No caller waits for an answer that can't come."""
     with opened(tmp_path) as outbox:
         pass
     assert outbox.take(delivery("1", "a")).cancelled()

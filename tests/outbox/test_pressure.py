@@ -227,7 +227,7 @@ def test_a_loss_is_that_of_the_account_whose_records_went(flood: _Flood) -> None
         Loss(2, "overflow", source_of(8), 6, None, 0),
     ]
     flood.take()
-    # Read while the last one of account 8 was dropped: room for account 7 alone.
+    # Read while the last one of account 8 was dropped: space only for account 7.
     flood.put(1, first=13, account=9)
     flood.put(1, first=17, account=9)
     flood.wait(1.1)
@@ -254,7 +254,7 @@ def test_a_flood_that_flaps_is_one_loss(flood: _Flood) -> None:
 
 
 def test_a_loss_ends_with_a_record_not_with_time(flood: _Flood) -> None:
-    """Without traffic nobody knows of room: it goes on until something is kept."""
+    """Without traffic the space is unknown: the loss ends once something is kept."""
     flood.put(8)
     flood.take()
     flood.wait(3600)
@@ -264,7 +264,7 @@ def test_a_loss_ends_with_a_record_not_with_time(flood: _Flood) -> None:
 
 
 def test_no_loss_is_over_while_another_account_loses(flood: _Flood) -> None:
-    """The next drop may be anybody's; the end that is reported is each one's own."""
+    """The next drop may be of any account; each account's own end is reported."""
     flood.put(8)
     flood.take()
     flood.put(1, first=15)

@@ -102,7 +102,7 @@ def test_a_file_cut_in_half_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     assert aside.read_bytes() == damaged
     (line,) = [line for line in lines if line["event"] == "outbox.damaged"]
     assert (line["log_level"], line["rows"]) == ("error", len(rows) - 10)
-    # Nobody knows how old the rest was, nor how many.
+    # The age and the number of the rest are unknown.
     (loss,) = losses
     assert (loss.cause, loss.since_us) == ("outbox_damaged", None)
     assert loss.until_us is not None

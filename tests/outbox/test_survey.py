@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3  # noqa: TID251 - makes files that are no outbox
+import sqlite3  # noqa: TID251 - makes files that aren't an outbox
 import time
 from contextlib import closing
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3  # noqa: TID251 - listens to what SQLite is told, and changes rows
+import sqlite3  # noqa: TID251 - traces SQLite's statements, and changes rows
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path

@@ -1,6 +1,6 @@
 /**
- * The filter: its form, and its place in the page's address, so that a page that is
- * reloaded, or opened by somebody else, shows the same.
+ * The filter: its form, and its part of the page's address. So a page that is reloaded, or
+ * opened by another reader, shows the same.
  *
  * @module
  */

@@ -1,7 +1,8 @@
 /**
  * What the page knows: the last snapshot and every update since.
  *
- * Texts may come from whoever can write to the topics: the page shows them as text only.
+ * Any client that can write to the topics may have written a text: the page shows it as
+ * text only.
  *
  * @module
  */

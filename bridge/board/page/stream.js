@@ -19,7 +19,7 @@
 
 /** Relative, so that the page works below any path. */
 const ADDRESS = "events";
-/** The server sends figures every second: five missing ones are no chance. */
+/** The server sends figures every second: five missing ones aren't a coincidence. */
 const STALE_MS = 5_000;
 /** A connection that is silent for so long may be dead without either side knowing. */
 const SILENT_MS = 20_000;

@@ -1,8 +1,8 @@
 """
-What a topic's delivery knows of Kafka's failing: reported once, and so is its end.
+An outage of Kafka, as a topic's delivery sees it: reported once, and so is its end.
 
-A dozen partitions meet the same outage and try again every few seconds; who reads
-the log needs one line.
+A dozen partitions meet the same outage and retry every few seconds. The log has one
+line for all of them.
 """
 
 from __future__ import annotations

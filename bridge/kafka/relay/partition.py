@@ -1,9 +1,9 @@
 """
-One partition: what the end of its log shows, and the rows on their way into it.
+One partition: what the end of its log shows, and the rows that are sent to it.
 
-The log is the truth about what was written. An unclean election, or a broker whose
-files were put back to an older copy, takes acknowledged records away; retention,
-DeleteRecords and compaction take some away that were delivered.
+Only the log shows what was written. An unclean election, or a broker restored from an
+older copy, removes acknowledged records. Retention, DeleteRecords and compaction remove
+records that were delivered.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _ROWS_A_READ = 2000
 # A StoredRecord with its ce_id and tuples beside its value's own bytes.
 _ROW_BYTES = 500
 
-# Rows that all partitions together keep in memory; those without room are read from
+# Rows that all partitions together keep in memory; those beyond that are read from
 # the outbox later.
 _MEMORY_BYTES = 32 * 2**20
 

@@ -1,10 +1,10 @@
 """
 The Kafka thread: one asyncio loop that commits, sends, acknowledges and trims.
 
-It owns the outbox's file and every producer. A commit runs inside the loop: measured
-against a helper thread it has the same latency and costs a tenth less CPU, since an
-event can't be sent before its commit. What hangs here, a disk or a client, shows in the
-heartbeat; the trio thread goes on reading into the buffer.
+It owns the outbox's file and every producer. A commit runs inside the loop, since an
+event can't be sent before its commit. Measured against a helper thread, that has the
+same latency and costs a tenth less CPU. The heartbeat shows when a disk or a client
+hangs; the trio thread goes on reading into the buffer.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class RelayStatistics(msgspec.Struct):
             "verdict",
         ),
     ]:
-        """The number of findings by topic and verdict; also 0: what was put right."""
+        """The number of findings by topic and verdict; also 0: after a repair."""
         return {
             (topic, verdict): sum(one.verdict == verdict for one in findings)
             for topic, findings in self.topic_findings.items()

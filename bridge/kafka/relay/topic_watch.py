@@ -1,15 +1,15 @@
 """
-When topics are looked at, and what follows from it.
+When topics are checked, and what follows from it.
 
-All topics of a relay share one watch: what was found is one table in the log, and a
-start that ends says everything that is wrong at once. What is right and wrong is in
-`topic_checks`.
+All topics of a relay share one watch, so the log has one table of findings. A start
+that fails reports every error at once. The checks are in `topic_checks`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
@@ -37,10 +37,9 @@ _log = structlog.get_logger("bridge.kafka")
 
 class TopicWatch(msgspec.Struct):
     """
-    Looks at the topics of a relay, for as long as one loop runs.
+    Checks the topics of a relay, for as long as one loop runs.
 
-    Topics without needs are taken as they are. What is among the findings already was
-    logged before.
+    Topics without needs aren't compared. Findings are logged once.
     """
 
     settings: KafkaSettings
@@ -54,7 +53,7 @@ class TopicWatch(msgspec.Struct):
     _found: LookedUp | KafkaError | ConfigError = LookedUp({})
 
     async def facts(self, name: str) -> TopicFacts:
-        """Look at all topics; gives what is known of one, or raises why nothing is."""
+        """Look at all topics; return one's metadata, or raise why it has none."""
         found = await self._look()
         if not isinstance(found, LookedUp):
             raise found
@@ -65,13 +64,13 @@ class TopicWatch(msgspec.Struct):
         return found.facts[name]
 
     def unfit(self, name: str) -> KafkaRefusedError | None:
-        """Return what ends a start if the topic can't take what it is meant for."""
-        if any(one.verdict is Verdict.MISSING for one in self.findings.get(name, ())):
+        """Return why a start fails, if the topic can't be used for its purpose."""
+        if any(one.verdict is Verdict.ERROR for one in self.findings.get(name, ())):
             return self._refusal(self._found)
         return None
 
     async def run(self, outage: Outage) -> None:
-        """Look now and then, and note whether Kafka answered; until it is cancelled."""
+        """Look at intervals until cancelled, and note whether Kafka responded."""
         while True:
             await asyncio.sleep(self.settings.metadata_max_age_seconds)
             found = await self._look()
@@ -95,7 +94,7 @@ class TopicWatch(msgspec.Struct):
         return now is not None and now.is_led and _differs(opened, now)
 
     async def _look(self) -> LookedUp | KafkaError | ConfigError:
-        """Look at all topics; who asks meanwhile gets the same answer."""
+        """Look at all topics; concurrent callers share the result."""
         asked_at = time.monotonic()
         async with self._asking:
             if self._looked_at < asked_at:
@@ -127,20 +126,20 @@ class TopicWatch(msgspec.Struct):
         ]
         if not rows:
             return
-        counts = {
-            verdict.value: sum(row.verdict is verdict for row in rows)
-            for verdict in Verdict
-        }
-        is_bad = counts[Verdict.DANGEROUS] or counts[Verdict.MISSING]
+        counts = Counter(row.verdict for row in rows)
+        is_bad = counts[Verdict.WARNING] or counts[Verdict.ERROR]
         write = _log.warning if is_bad else _log.info
         write(
             "topics.changed" if before else "topics.checked",
-            **counts,
+            ok=counts[Verdict.OK],
+            warnings=counts[Verdict.WARNING],
+            errors=counts[Verdict.ERROR],
+            unknown=counts[Verdict.UNKNOWN],
             findings=[msgspec.to_builtins(row) for row in rows],
         )
 
     def _refusal(self, found: LookedUp | BridgeError) -> KafkaRefusedError:
-        """Say everything that keeps the bridge from its work."""
+        """Return everything that keeps the bridge from its work."""
         parts = []
         if isinstance(found, LookedUp):
             if found.missing:
@@ -155,7 +154,7 @@ class TopicWatch(msgspec.Struct):
             f" {one.remedy}"
             for own in self.findings.values()
             for one in own
-            if one.verdict is Verdict.MISSING and one.what != "topic"
+            if one.verdict is Verdict.ERROR and one.what != "topic"
         )
         return KafkaRefusedError(" ".join(parts))
 

@@ -4,17 +4,17 @@ Transactional delivery: one transaction at a time holds rows of all partitions.
 A `read_committed` consumer sees each row once, whatever fails. Two transactional ids
 take turns, since aiokafka waits 20 ms before an id that has just committed may add
 partitions again (CONCURRENT_TRANSACTIONS). One id begins only after the other's commit
-was acknowledged. Every epoch initializes both: that aborts what was open and fences all
-that writes with them; only then the log is read.
+was acknowledged. Every epoch initializes both: that aborts open transactions and fences
+other producers with these ids. Only then the log is read.
 
-A coordinator may take a transaction for ended though the markers of its end were never
-written. Kafka 4.1 and later do so when the leaders of its partitions are away at that
-moment, as when all brokers restart (KAFKA-20734; with 4.3.1 up to one in eight kills of
-a lone broker under load). No timeout ends such a transaction, and no `read_committed`
-consumer gets past it. The marker of a later transaction ends all that its producer id
-has open in a partition: an empty one with the same transactional id. It is committed,
-whatever was decided of the other: a log that is held can't be read to its end, so
-nothing of it was sent again, and some of its rows may be acknowledged.
+A coordinator may regard a transaction as ended before its markers are written. Kafka
+4.1 and later do so when the leaders of its partitions are unavailable at that moment,
+as when all brokers restart (KAFKA-20734). With 4.3.1 that is up to one in eight kills
+of a single broker under load. No timeout ends such a transaction, and no
+`read_committed` consumer gets past it. The marker of a later transaction with the same
+transactional id ends it, so the bridge commits an empty one. It commits, whatever was
+decided of the other: while that is open, the log can't be read to its end. So none of
+its rows were sent again, and some may be acknowledged.
 """
 
 from __future__ import annotations

@@ -80,7 +80,7 @@ async def test_gives_everything_from_the_beginning(topic: Topic) -> None:
         (lambda _: _YOUNG_MS + 120_000, []),
     ],
 )
-async def test_begins_where_it_is_told_to(
+async def test_starts_at_the_given_offsets(
     topic: Topic, start: Callable[[str], Any], expected: list[int]
 ) -> None:
     """At offsets, at a time, or at the end where nothing is as young."""
@@ -133,7 +133,7 @@ async def test_new_partitions_are_read_from_their_beginning(
 
 
 async def test_only_committed_records_come(topic: Topic) -> None:
-    """Aborted records are passed over, and the end lies behind the markers."""
+    """Aborted records are skipped, and the end is after the markers."""
 
     def transact() -> None:
         for number, commit in ((b"1", True), (b"2", False), (b"3", True)):
@@ -173,7 +173,7 @@ async def test_goes_on_after_a_broker_restart(
 async def test_a_client_that_died_is_replaced(
     topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What aiokafka logs alone, a reader notices by the silence, and reads on."""
+    """A reader notices by the stall what aiokafka only logs, and reads on."""
     monkeypatch.setattr(reader, "_RENEW_AFTER_SECONDS", 1.5)
     produce(topic, 3)
     async with TopicReader(settings_of(topic), [topic.name]) as source:
@@ -189,7 +189,7 @@ async def test_a_client_that_died_is_replaced(
 async def test_a_topic_that_goes_away_is_an_error(
     topic: Topic, kafka: KafkaBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A topic deleted while it is read ends the reading with a sentence."""
+    """A topic deleted while it is read ends the reading with an error message."""
     monkeypatch.setattr(reader, "METADATA_AGE_SECONDS", 0.3)
     monkeypatch.setattr(reader, "TOPIC_GONE_SECONDS", 1.0)
     name = f"gone-{uuid.uuid4().hex[:8]}"
@@ -227,7 +227,7 @@ class Taken:
 
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
         self.extents: Mapping[int, Extent] = {}
-        # Where each partition's log began, as told last.
+        # Where each partition's log began, as last reported.
         self.log_starts: dict[int, int] = {}
         # The records' offsets by partition.
         self.offsets: dict[int, list[int]] = {}
@@ -257,7 +257,7 @@ def scanner_threads() -> list[threading.Thread]:
 
 
 async def test_every_record_comes_once_and_the_scan_ends(topic: Topic) -> None:
-    """All partitions are read to the ends that they had, and progress is told."""
+    """All partitions are read to the ends that they had, and progress is reported."""
     produce(topic, 900)
     # What is written after the ends were taken isn't read.
     taken = Taken(lambda: produce(topic, 30, first=900))
@@ -339,7 +339,7 @@ async def test_a_broker_that_stays_away_ends_the_scan(
     own_kafka.start()
 
 
-async def test_a_topic_made_anew_meanwhile_ends_the_scan(
+async def test_a_topic_recreated_meanwhile_ends_the_scan(
     kafka: KafkaBroker, topic: Topic, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A log that became shorter than what was read can't be judged."""
@@ -352,7 +352,7 @@ async def test_a_topic_made_anew_meanwhile_ends_the_scan(
         kafka.delete_topics(topic.name)
         kafka.create_topic(topic.name, topic.partitions)
 
-    with pytest.raises(KafkaError, match="shorter"):
+    with pytest.raises(KafkaError, match="truncated"):
         await scan(settings_of(topic), topic.name, Taken(replace).begin)
 
 

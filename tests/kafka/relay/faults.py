@@ -194,7 +194,7 @@ def hide_leader(monkeypatch: pytest.MonkeyPatch, topic: str, partition: int) -> 
 
 
 def forget_batches(monkeypatch: pytest.MonkeyPatch) -> Switch:
-    """Let the sender pass over answers while it is on, and tell nobody (issue 1018)."""
+    """Let the sender ignore responses while it is on, without an error (issue 1018)."""
     original = SendProduceReqHandler.handle_response
     switch = Switch(on=False)
 
@@ -278,7 +278,7 @@ def unverified(bootstrap_servers: str) -> Iterator[None]:
 
 @contextmanager
 def unmentioned(topic: Topic, partition: int) -> Iterator[None]:
-    """Have transactions write to a partition that their coordinator isn't told of."""
+    """Have transactions write to a partition that isn't added at their coordinator."""
     add = TransactionManager.maybe_add_partition_to_txn
     left_out = Place(topic.name, partition)
 

@@ -173,7 +173,7 @@ async def until(condition: object, seconds: float = DEADLINE_SECONDS) -> None:
     """Wait until a condition holds; it belongs to another thread."""
     assert callable(condition)
     with trio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110 - nobody sets an event for it
+        while not condition():  # noqa: ASYNC110 - there is no event for it
             await trio.sleep(0.01)
 
 
@@ -296,7 +296,7 @@ def write_foreign(
     *,
     key: bytes | None = None,
 ) -> None:
-    """Write somebody else's records."""
+    """Write records of another program."""
     # Of now: segments are closed by the age of their records.
     now_ms = time.time_ns() // 1_000_000
     records = [
@@ -308,7 +308,7 @@ def write_foreign(
 
 @contextmanager
 def foreign_transaction(topic: Topic) -> Iterator[None]:
-    """Have a transaction of somebody else open in each partition for the block."""
+    """Have a transaction of another program open in each partition for the block."""
     records = [Sent(b"foreign", partition=one) for one in range(topic.partitions)]
     with writer.open_transaction(topic.bootstrap_servers, topic.name, records):
         yield

@@ -86,7 +86,7 @@ async def check_rest(topic: Topic, gone: Mapping[int, int]) -> list[int]:
 async def test_a_head_that_was_deleted_is_no_cut(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float
 ) -> None:
-    """Up to the middle or the very end: what was delivered stays delivered."""
+    """Up to the middle or the end: what was delivered stays delivered."""
     admin, gone = admin_of(topic.bootstrap_servers), dict.fromkeys(range(3), 0)
 
     def delete_head(numbers: range) -> None:
@@ -303,25 +303,25 @@ async def cut_under(server: KafkaServer, folder: Path, *topics: Topic) -> None:
         shutil.copytree(copy, data)
         server.start()
 
-    runs, anew, down = topics
+    runs, again, down = topics
     async with AsyncExitStack() as stack:
         first = await stack.enter_async_context(bridge(runs, folder))
         await send(first, runs, KEPT)
-        for topic in (anew, down):
+        for topic in (again, down):
             async with bridge(topic, folder) as running:
                 await send(running, topic, KEPT)
                 await running.drain()
         await trio.to_thread.run_sync(take)
         # Nothing is known of its producer: its next batch isn't refused for its
         # sequence.
-        second = await stack.enter_async_context(bridge(anew, folder))
-        for running, topic in ((first, runs), (second, anew)):
+        second = await stack.enter_async_context(bridge(again, folder))
+        for running, topic in ((first, runs), (second, again)):
             await send(running, topic, LOST)
         async with bridge(down, folder) as running:
             await send(running, down, LOST)
             await running.drain()
         await trio.to_thread.run_sync(put_back)
-        for running, topic in ((first, runs), (second, anew)):
+        for running, topic in ((first, runs), (second, again)):
             await settled(running, topic)
     # More foreign records than were lost stand where the lost ones stood.
     for partition in range(down.partitions):
@@ -334,8 +334,8 @@ async def cut_under(server: KafkaServer, folder: Path, *topics: Topic) -> None:
 
 @pytest.mark.timeout(180)  # it takes 20 s where nothing else runs
 async def test_a_log_that_lost_its_tail_gets_it_again(tmp_path: Path) -> None:
-    """From the first missing row on, in order and marked; each loss is told once."""
-    server, names = KafkaServer(data_dir=tmp_path / "kafka"), ("runs", "anew", "down")
+    """From the first missing row on, in order and marked; each loss is logged once."""
+    server, names = KafkaServer(data_dir=tmp_path / "kafka"), ("runs", "again", "down")
     with structlog.testing.capture_logs() as lines:
         try:
             await trio.to_thread.run_sync(server.start)

@@ -1,7 +1,7 @@
 """Own transactions that their coordinator takes for ended, and that are open still.
 
 A broker that starts again makes them by chance (KAFKA-20734); here a
-partition is left out of what the coordinator is told, which makes them for certain.
+partition isn't added at the coordinator, which reliably causes them.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ async def test_a_bridge_that_runs_ends_what_hangs(
         await trio.to_thread.run_sync(credulous_kafka.kill)
         await trio.to_thread.run_sync(credulous_kafka.start)
         await feed(running, topic, 100, first=count)
-        # Sooner than the 30 s for which somebody's transaction is waited for.
+        # Sooner than the 30 s for which another producer's transaction is waited for.
         with trio.fail_after(25):
             await running.all_sent(topic.name, count + 100)
         await running.drain()
@@ -146,7 +146,7 @@ async def test_what_hangs_is_noticed_without_another_row_for_its_partition(
     monkeypatch.setattr(delivering, "LOOK_SECONDS", 0.5)
     async with transactional(topic, tmp_path) as running:
         with structlog.testing.capture_logs() as lines:
-            # It may be noticed before anybody else has looked.
+            # It may be noticed before the next look at the log.
             count = await send(running, topic)
             numbers = [] if is_idle else elsewhere(topic, count, 100)
             for number in numbers:

@@ -102,7 +102,7 @@ async def test_a_fault_that_spoils_the_producer_costs_a_look_at_the_log(
     code: int,
     appended: bool,
 ) -> None:
-    """Rights lost and given back, a wrong epoch: the log says what is there."""
+    """Permissions revoked and granted, a wrong epoch: the log shows what is written."""
     forgery = Forgery(topic.name, 1, code, times=2, appended=appended)
     with structlog.testing.capture_logs() as lines:
         async with sending(topic, tmp_path) as running:
@@ -163,7 +163,7 @@ async def test_a_sender_that_dies_of_an_exception_is_replaced(
 async def test_a_batch_that_the_client_forgets_is_given_up(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stands in the log, and nobody says so: the log itself is asked."""
+    """The record is in the log without an acknowledgement: the log is read."""
     monkeypatch.setattr(producer, "_GRACE_SECONDS", 0.5)
     forgetting = forget_batches(monkeypatch)
     settings = settings_for(topic, request_timeout_seconds=1.0)

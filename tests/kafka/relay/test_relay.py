@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from aiokafka import AIOKafkaProducer  # noqa: TID251 - what it is told
+from aiokafka import AIOKafkaProducer  # noqa: TID251 - its arguments
 
 from bridge.outbox import Outbox
 from tests.conftest import Topic

@@ -163,7 +163,7 @@ async def test_a_request_that_hangs_is_left_and_keeps_its_sequence(
 async def test_brokers_that_all_moved_are_found_by_the_bootstrap_address(
     tmp_path: Path,
 ) -> None:
-    """A client knows the old addresses alone; a new one asks where brokers are now."""
+    """A client knows only the old addresses; a new one asks where brokers are now."""
     name = "jobs"
     first = KafkaServer(data_dir=tmp_path / "kafka")
     second = KafkaServer(data_dir=tmp_path / "kafka")
@@ -214,7 +214,7 @@ async def test_a_missing_topic_is_waited_for_while_rows_wait(
 async def test_a_resolver_that_hangs_holds_no_end_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name of a broker is being looked up when the relay is told to end."""
+    """The name of a broker is being looked up when the relay is stopped."""
     looked, answers = threading.Event(), threading.Event()
 
     def hang(*_: object, **__: object) -> list[object]:

@@ -80,7 +80,7 @@ class Clock:
         self.now = 100.0
 
     def __call__(self) -> float:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
@@ -90,19 +90,19 @@ def _lines() -> Iterator[list[MutableMapping[str, Any]]]:
         yield lines
 
 
-def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
+def test_an_hour_of_twelve_failing_partitions_is_a_line_a_minute(
     lines: list[MutableMapping[str, Any]],
 ) -> None:
-    """Lanes that fail alike every ten seconds are told once a minute, and the end."""
+    """Partitions that fail alike are logged once a minute, and the end."""
     clock = Clock()
     outage = Outage("jobs", None, clock)
-    lanes = [("jobs", number) for number in range(12)]
+    partitions = [("jobs", number) for number in range(12)]
     for _ in range(360):
-        for lane in lanes:
-            outage.failed("kafka.unavailable", OSError("refused"), lane)
+        for partition in partitions:
+            outage.failed("kafka.unavailable", OSError("refused"), partition)
         clock.now += 10
-    for lane in lanes:
-        outage.worked(lane)
+    for partition in partitions:
+        outage.worked(partition)
     assert len(lines) == 61
     assert lines[0] == {
         "event": "kafka.unavailable",
@@ -120,7 +120,7 @@ def test_an_hour_of_twelve_failing_lanes_is_a_line_a_minute(
 
 
 def test_silence_shows_while_something_waits() -> None:
-    """More than five seconds without an answer is no connection; an answer is."""
+    """It isn't connected after five seconds without a response."""
     clock, statistics = Clock(), RelayStatistics()
     outage = Outage("jobs", statistics, clock)
     outage.worked()
@@ -133,7 +133,7 @@ def test_silence_shows_while_something_waits() -> None:
     outage.worked(("jobs", 1))
     clock.now += 5
     outage.look()
-    assert statistics.connected  # another lane was answered five seconds ago
+    assert statistics.connected  # another partition was answered five seconds ago
     clock.now += 1
     outage.look()
     assert health(statistics) == (False, "TimeoutError: no acknowledgement for 6 s")

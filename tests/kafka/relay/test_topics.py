@@ -187,11 +187,11 @@ async def test_a_first_start_says_everything_that_is_wrong_at_once(
         assert f"--entity-name {name} --add-config max.message.bytes=2008192" in text
     (line,) = told(lines, "topics.checked")
     assert line["log_level"] == "warning"
-    assert line["missing"] == 4
+    assert line["errors"] == 4
     assert {row["topic"] for row in line["findings"]} == {*needs}
 
 
-async def test_what_changes_while_it_runs_is_told_and_followed(
+async def test_what_changes_while_it_runs_is_logged_and_followed(
     topic: Topic, tmp_path: Path
 ) -> None:
     """A policy is only reported; for a new limit the topic is opened again."""
@@ -217,19 +217,19 @@ async def test_what_changes_while_it_runs_is_told_and_followed(
             assert running.errors == []
     gaps, events = told(lines, "topics.changed")[:2]
     row, retention = gaps["findings"]
-    assert (retention["what"], retention["verdict"]) == ("retention.ms", "fine")
+    assert (retention["what"], retention["verdict"]) == ("retention.ms", "ok")
     assert (row["topic"], row["what"], row["found"]) == (
         topic.gaps,
         "cleanup.policy",
         "compact",
     )
-    assert row["verdict"] == "dangerous"
+    assert row["verdict"] == "warning"
     assert "--add-config cleanup.policy=delete" in row["remedy"]
     (row,) = events["findings"]
     assert (row["what"], row["found"], row["verdict"]) == (
         "max.message.bytes",
         "20000",
-        "missing",
+        "error",
     )
     assert {one.found for one in findings[topic.gaps] if one.what == row["what"]}
     # Batches fit the limit at once: none was refused.

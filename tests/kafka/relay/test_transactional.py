@@ -136,7 +136,7 @@ async def test_somebodys_open_transaction_does_not_stop_the_writing(
 async def test_resuming_waits_for_the_end_of_somebodys_transaction(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What stands behind it can't be judged yet; one line says so, none is doubled."""
+    """What is after it can't be judged yet; one line says so, none is doubled."""
     settings = settings_for(topic, start_timeout_seconds=1.0)
     async with sending(
         topic, tmp_path, settings=settings, delivery="transactional"
@@ -166,7 +166,7 @@ async def test_resuming_waits_for_the_end_of_somebodys_transaction(
 async def test_a_stall_longer_than_the_timeout_is_no_duel(
     topic: Topic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The coordinator aborts and fences; the bridge begins anew and says why."""
+    """The coordinator aborts and fences; the bridge starts again and logs why."""
     stalls = 2
 
     async def stall(send: Any) -> object:

@@ -24,7 +24,7 @@ def documented(topic: str, user: str = "bridge") -> list[Right]:
     """Give every right that the page's commands grant, for another topic than `jobs`.
 
     Args:
-        topic: What the bridge is told with `--topic`.
+        topic: The value of `--topic`.
         user: Whom they grant it: the bridge's user, or another command's own.
     """
     parser = argparse.ArgumentParser()
@@ -62,7 +62,7 @@ def least(topic: str, delivery: str) -> list[Right]:
     ]
 
 
-def knock(settings: KafkaSettings) -> KafkaError | None:
+def diagnosed(settings: KafkaSettings) -> KafkaError | None:
     """Find out what keeps a client with these settings from the broker."""
     with asyncio.Runner(loop_factory=ClosingLoop) as runner:
         loop = runner.get_loop()

@@ -28,7 +28,7 @@ _SETTINGS = KafkaSettings(
 
 @pytest.fixture(autouse=True)
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials of nobody, and nowhere else to look for some."""
+    """Unknown credentials, and no other source of some."""
     for name, value in {
         "AWS_ACCESS_KEY_ID": "AKIAEXAMPLEEXAMPLE",
         "AWS_SECRET_ACCESS_KEY": _SECRET,

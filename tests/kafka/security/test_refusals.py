@@ -18,13 +18,13 @@ from bridge.errors import (
 )
 from bridge.settings import KafkaSettings, Secret
 from tests.kafka.relay.relaying import rig, settings_for
-from tests.kafka.security.granting import knock
+from tests.kafka.security.granting import diagnosed
 from tests.kafka.security.test_signing_in import topic_of
 from tests.kit.process import free_ports
 from tests.kit.secure_kafka import PASSWORD, SecureKafka
 
 
-_CANARY = "canary-that-nobody-may-see"
+_CANARY = "canary-that-must-stay-secret"
 
 Changes = Callable[[SecureKafka], dict[str, Any]]
 
@@ -56,7 +56,7 @@ _FAULTS: dict[str, tuple[str, str | None, Changes, tuple[str, ...]]] = {
     "wrong host name": (
         "SCRAM",
         None,
-        # It doesn't stand in the broker's certificate.
+        # It isn't in the broker's certificate.
         lambda secure: {"bootstrap_servers": f"127.0.0.1:{secure.port_of('SCRAM')}"},
         ("127.0.0.1", "kafka.bootstrap_servers", "advertised.listeners"),
     ),
@@ -105,7 +105,7 @@ async def test_a_start_that_never_worked_ends_with_the_setting_to_look_at(
     assert _silent(error)
 
 
-# An address that nobody listens at, or what the endpoint answers.
+# An address where no server listens, or what the endpoint responds.
 _AWAY = f"https://localhost:{free_ports(1)[0]}/token"
 
 
@@ -140,7 +140,7 @@ _AWAY = f"https://localhost:{free_ports(1)[0]}/token"
         ((200, b"[" * 100_000), KafkaRefusedError, ("without an access",)),
     ],
 )
-def test_a_token_endpoint_that_is_away_or_refuses_is_told_without_its_words(
+def test_a_token_endpoint_that_is_away_or_refuses_is_reported_without_its_message(
     secure: SecureKafka,
     answer: tuple[int, bytes] | None,
     kind: type[BridgeError],
@@ -151,7 +151,7 @@ def test_a_token_endpoint_that_is_away_or_refuses_is_told_without_its_words(
     secure.provider.reset()
     secure.provider.answer = answer
     try:
-        error = knock(KafkaSettings(**of(secure, "TOKENS", None, changes)))
+        error = diagnosed(KafkaSettings(**of(secure, "TOKENS", None, changes)))
     finally:
         secure.provider.reset()
     assert isinstance(error, kind)

@@ -193,7 +193,7 @@ async def test_a_certificate_that_runs_out_under_load_is_exchanged_in_time(
 
 @pytest.mark.timeout(120)
 @pytest.mark.usefixtures("impatient")
-async def test_a_broker_that_is_not_trusted_by_now_is_told_while_events_gather(
+async def test_a_broker_that_is_no_longer_trusted_is_reported_while_events_gather(
     secure: SecureKafka, mounted: Mounted, tmp_path: Path
 ) -> None:
     """Its certificate is another authority's; exchanged, all arrive."""

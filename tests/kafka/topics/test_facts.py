@@ -31,7 +31,7 @@ def answer_with(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
 
 
 def test_a_missing_topic_hides_no_other(topic: Topic) -> None:
-    """What is there is told beside what isn't, and beside what can't be."""
+    """Existing topics are described beside missing and invalid ones."""
     found = look(topic, "a", topic.name, "no topic", "b")
     assert [*found.facts] == [topic.name]
     assert found.missing == ("a", "b")
@@ -43,7 +43,7 @@ def test_what_may_go_away_is_unreachable(
     topic: Topic, monkeypatch: pytest.MonkeyPatch, code: int, words: str
 ) -> None:
     """A leader that stays away, or an error of the broker, is worth another try."""
-    monkeypatch.setattr(topics, "SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(topics, "LEADER_PAUSE_SECONDS", 0.0)
     answer_with(monkeypatch, code)
     problem = look(topic).problems[topic.name]
     assert isinstance(problem, KafkaUnreachableError)

@@ -28,40 +28,40 @@ from tests.kit.broker import KafkaBroker, admin_of
 
 
 # Of each topic here, since there is one broker.
-_ALONE = {"replication.factor": Verdict.DANGEROUS}
+_ALONE = {"replication.factor": Verdict.WARNING}
 
 _EVENTS, _LETTERS, _GAPS = TopicRole.EVENTS, TopicRole.DEAD_LETTERS, TopicRole.GAPS
-_DANGER = Verdict.DANGEROUS
+_WARNING = Verdict.WARNING
 
-# Role, configuration, and the verdict on the first of it where that isn't fine.
+# Role, configuration, and the verdict on the first of it where that isn't ok.
 _CASES: dict[str, tuple[TopicRole, str, Verdict]] = {
-    "plain": (_EVENTS, "", Verdict.FINE),
-    "compacted events": (_EVENTS, "cleanup.policy=compact", Verdict.FINE),
-    "both": (_EVENTS, "cleanup.policy=compact,delete", Verdict.FINE),
-    "compacted gaps": (_GAPS, "cleanup.policy=compact", _DANGER),
-    "compacted letters": (_LETTERS, "cleanup.policy=compact,delete", _DANGER),
-    "compacted previews": (TopicRole.PREVIEWS, "cleanup.policy=compact", Verdict.FINE),
-    "previews by age": (TopicRole.PREVIEWS, "cleanup.policy=delete", _DANGER),
-    "small": (_EVENTS, "max.message.bytes=1008191", Verdict.MISSING),
-    "just large enough": (_EVENTS, "max.message.bytes=1008192", Verdict.FINE),
-    "small for gaps": (_GAPS, "max.message.bytes=100000", Verdict.FINE),
-    "smaller than events": (_LETTERS, "max.message.bytes=1008192", _DANGER),
+    "plain": (_EVENTS, "", Verdict.OK),
+    "compacted events": (_EVENTS, "cleanup.policy=compact", Verdict.OK),
+    "both": (_EVENTS, "cleanup.policy=compact,delete", Verdict.OK),
+    "compacted gaps": (_GAPS, "cleanup.policy=compact", _WARNING),
+    "compacted letters": (_LETTERS, "cleanup.policy=compact,delete", _WARNING),
+    "compacted previews": (TopicRole.PREVIEWS, "cleanup.policy=compact", Verdict.OK),
+    "previews by age": (TopicRole.PREVIEWS, "cleanup.policy=delete", _WARNING),
+    "small": (_EVENTS, "max.message.bytes=1008191", Verdict.ERROR),
+    "just large enough": (_EVENTS, "max.message.bytes=1008192", Verdict.OK),
+    "small for gaps": (_GAPS, "max.message.bytes=100000", Verdict.OK),
+    "smaller than events": (_LETTERS, "max.message.bytes=1008192", _WARNING),
     "the broker's time": (
         _EVENTS,
         "message.timestamp.type=LogAppendTime message.timestamp.before.max.ms=1000",
-        _DANGER,
+        _WARNING,
     ),
-    "young alone": (_LETTERS, "message.timestamp.before.max.ms=3600000", _DANGER),
-    "short": (_GAPS, "retention.ms=3600000", _DANGER),
+    "young alone": (_LETTERS, "message.timestamp.before.max.ms=3600000", _WARNING),
+    "short": (_GAPS, "retention.ms=3600000", _WARNING),
     "short, compacted": (
         _EVENTS,
         "retention.ms=3600000 cleanup.policy=compact",
-        Verdict.FINE,
+        Verdict.OK,
     ),
-    "for ever": (_GAPS, "retention.ms=-1", Verdict.FINE),
-    "any leader": (_EVENTS, "unclean.leader.election.enable=true", _DANGER),
-    "its own codec": (_EVENTS, "compression.type=zstd", Verdict.FINE),
-    "more in sync than there are": (_EVENTS, "min.insync.replicas=2", _DANGER),
+    "for ever": (_GAPS, "retention.ms=-1", Verdict.OK),
+    "any leader": (_EVENTS, "unclean.leader.election.enable=true", _WARNING),
+    "its own codec": (_EVENTS, "compression.type=zstd", Verdict.OK),
+    "more in sync than there are": (_EVENTS, "min.insync.replicas=2", _WARNING),
 }
 
 
@@ -103,17 +103,15 @@ def found(shared_kafka: KafkaBroker) -> _Found:
 
 
 def bad(findings: tuple[TopicFinding, ...]) -> dict[str, Verdict]:
-    """Give the verdicts that aren't fine."""
-    return {
-        one.what: one.verdict for one in findings if one.verdict is not Verdict.FINE
-    }
+    """Give the verdicts that aren't ok."""
+    return {one.what: one.verdict for one in findings if one.verdict is not Verdict.OK}
 
 
 @pytest.mark.parametrize("case", _CASES)
 def test_a_topic_is_judged_by_what_it_is_for(found: _Found, case: str) -> None:
     """Each of a topic's configurations has its verdict, and what is bad a remedy."""
     verdict, configs = _CASES[case][2], configs_of(case)
-    wrong = [] if verdict is Verdict.FINE else [next(iter(configs))]
+    wrong = [] if verdict is Verdict.OK else [next(iter(configs))]
     assert bad(found[case]) == _ALONE | dict.fromkeys(wrong, verdict)
     by_name = {one.what: one for one in found[case]}
     for what in wrong:
@@ -124,8 +122,8 @@ def test_a_topic_is_judged_by_what_it_is_for(found: _Found, case: str) -> None:
 
 def judged(**changes: Any) -> dict[str, TopicFinding]:
     """Judge a topic of events on more brokers than run here."""
-    told: dict[str, Any] = {"replicas": 3, "configs": {"min.insync.replicas": "2"}}
-    facts = TopicFacts("jobs", dict.fromkeys(range(6), 0), **(told | changes))
+    metadata: dict[str, Any] = {"replicas": 3, "configs": {"min.insync.replicas": "2"}}
+    facts = TopicFacts("jobs", dict.fromkeys(range(6), 0), **(metadata | changes))
     needs = {"jobs": TopicNeeds(TopicRole.EVENTS, 1000)}
     findings = report(LookedUp({"jobs": facts}), needs, KafkaSettings())["jobs"]
     return {one.what: one for one in findings}
@@ -146,15 +144,15 @@ def judged(**changes: Any) -> dict[str, TopicFinding]:
 def test_one_broker_must_not_be_able_to_take_what_was_acknowledged(
     replicas: int, in_sync: str, expected: set[str]
 ) -> None:
-    """Two replicas in sync are the least that is fine."""
+    """Two replicas in sync are the minimum that is ok."""
     found = judged(replicas=replicas, configs={"min.insync.replicas": in_sync})
-    assert {one.what for one in found.values() if one.verdict is Verdict.DANGEROUS} == {
+    assert {one.what for one in found.values() if one.verdict is Verdict.WARNING} == {
         *expected
     }
 
 
 def test_what_may_not_be_read_is_unknown() -> None:
-    """Without DescribeConfigs one row says so; what metadata tell is judged."""
+    """Without DescribeConfigs one row says so; what metadata has is checked."""
     found = judged(configs=None)
     assert [*found] == ["topic", "partitions", "replication.factor", "configuration"]
     assert found["configuration"].verdict is Verdict.UNKNOWN
@@ -164,7 +162,7 @@ def test_what_may_not_be_read_is_unknown() -> None:
 def test_what_a_broker_does_not_know_is_unknown() -> None:
     """A broker that isn't Apache's may lack a configuration: nothing fails."""
     found = judged()
-    assert found["min.insync.replicas"].verdict is Verdict.FINE
+    assert found["min.insync.replicas"].verdict is Verdict.OK
     assert found["unclean.leader.election.enable"].verdict is Verdict.UNKNOWN
 
 
@@ -219,18 +217,19 @@ def test_a_missing_topic_has_the_command_that_creates_it() -> None:
     needs, settings = topic_needs(Settings()), KafkaSettings()
     made = creation("jobs.gaps", needs, settings)
     (absent,) = report(LookedUp({}, ("jobs.gaps",)), needs, settings)["jobs.gaps"]
-    assert absent.verdict is Verdict.MISSING
+    assert absent.verdict is Verdict.ERROR
     assert creation_command(made, settings) in absent.remedy
 
 
 def test_the_page_has_the_commands_that_the_bridge_would_give() -> None:
-    """What docs/operate/topics.md tells a person to create is what is created."""
+    """The commands in docs/operate/topics.md create what the bridge creates."""
     page = (Path(__file__).parents[3] / "docs" / "operate" / "topics.md").read_text(
         "utf-8"
     )
     needs = topic_needs(Settings(previews="topic"))
     settings = KafkaSettings(bootstrap_servers="kafka:9092")
-    told = [line for line in page.splitlines() if line.startswith("kafka-topics.sh")]
-    assert told == [
+    lines = page.splitlines()
+    commands = [line for line in lines if line.startswith("kafka-topics.sh")]
+    assert commands == [
         creation_command(creation(name, needs, settings), settings) for name in needs
     ]
