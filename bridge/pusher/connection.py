@@ -122,7 +122,7 @@ class Statistics:
         int, counter("bridge_frames_received", "Text frames read from the socket.")
     ] = 0
     unrecognized: Annotated[
-        int, counter("bridge_frames_unrecognised", "Text frames that can't be decoded.")
+        int, counter("bridge_frames_unrecognized", "Text frames that can't be decoded.")
     ] = 0
     events: Annotated[
         int, counter("bridge_events_received", "Job-status events read.")

@@ -34,7 +34,7 @@ bridge_events_received_total{client_id="client-1"}=10.0
 bridge_connects_total{client_id="client-1",outcome="subscribed"}=1.0
 bridge_probes_total{client_id="client-1",outcome="acknowledged"}=3.0
 bridge_events_filtered_total{client_id="client-1"}=1.0
-bridge_frames_unrecognised_total{client_id="client-1"}=0.0
+bridge_frames_unrecognized_total{client_id="client-1"}=0.0
 bridge_subscribed{client_id="client-1"}=1.0
 bridge_account_refused{client_id="client-1"}=0.0
 bridge_last_frame_timestamp_seconds{client_id="client-1"}=1.7639855985e+09

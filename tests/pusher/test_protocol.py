@@ -54,7 +54,7 @@ def test_row_03_an_unusable_activity_timeout_becomes_the_default() -> None:
     assert isinstance(decode(frame), Unrecognized)
 
 
-def test_row_04_established_without_a_usable_socket_id_is_unrecognised() -> None:
+def test_row_04_established_without_a_usable_socket_id_is_unrecognized() -> None:
     """A signature could not be asked for."""
     ids = (None, 12.34, "", "12", "1.2\n", "1.2:private-other", "\u0663.\u0664")
     table: list[object] = [None, "", "not json", "[]", [], {}]
@@ -106,7 +106,7 @@ def test_row_32_a_subscription_error_is_read_with_and_without_type() -> None:
     assert decode(frame) == SubscriptionError("c", 4009, "", "bad name")
 
 
-def test_row_39_a_frame_that_is_no_event_is_unrecognised() -> None:
+def test_row_39_a_frame_that_is_no_event_is_unrecognized() -> None:
     """Whatever it is, nothing is raised and the reason quotes nothing."""
     deep, deeper = (
         "[" * 100_000 + "]" * 100_000,
