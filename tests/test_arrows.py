@@ -12,7 +12,7 @@ _PACKAGE = Path(bridge.__file__).parent
 
 # From the bottom up: what stands in a layer imports what stands in those before it.
 _LAYERS = (
-    {"errors", "metric", "text", "threads"},
+    {"errors", "generated", "metric", "text", "threads"},
     {"events", "settings"},
     {"http", "outbox"},
     {"gaps", "kafka", "pusher", "sandbox", "tracing"},
