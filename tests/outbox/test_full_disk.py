@@ -130,7 +130,7 @@ def last_events_outlive_the_others(disk: Path) -> dict[str, Any]:
 
 
 def _life_of_a_job(first: int) -> list[Record]:
-    """Make a preview without its event, an event with one, two without and the last one."""
+    """Make a preview by itself, an event with one, two without and the last one."""
     importance = [Importance.PICTURE, Importance.PREVIEW, Importance.EVENT]
     importance += [Importance.EVENT, Importance.TERMINAL]
     records = numbered(first, 5, _VALUE_BYTES)
