@@ -208,7 +208,7 @@ FAULTS: list[Fault] = [
     kafka(at_api(SERVERS, "127.0.0.1:{}"), f"kafka.broker|web server|{SERVERS}"),
     kafka(
         given(KAFKA_SASL_PASSWORD="canary-of-a-typo"),
-        "kafka.sasl|refuses to let 'bridge' in|BRIDGE_KAFKA_SASL_PASSWORD",
+        "kafka.sasl|refuses user 'bridge'|BRIDGE_KAFKA_SASL_PASSWORD",
     ),
     kafka(
         given(KAFKA_SASL_MECHANISM="SCRAM-SHA-512"),
@@ -216,7 +216,7 @@ FAULTS: list[Fault] = [
     ),
     kafka(
         given(KAFKA_SECURITY_PROTOCOL="SASL_SSL"),
-        "kafka.tls|no TLS|BRIDGE_KAFKA_SECURITY_PROTOCOL|SASL_PLAINTEXT",
+        "kafka.tls|doesn't use TLS|BRIDGE_KAFKA_SECURITY_PROTOCOL|SASL_PLAINTEXT",
     ),
     kafka(
         lambda ground: {SERVERS: ground.servers.guarded.bootstrap_servers},
@@ -243,11 +243,11 @@ FAULTS: list[Fault] = [
     ),
     kafka(
         signing_in("PASSWORDS", SECURITY_PROTOCOL="SASL_PLAINTEXT", SSL_CA_FILE=None),
-        "kafka.broker|speaks TLS|BRIDGE_KAFKA_SECURITY_PROTOCOL",
+        "kafka.broker|requires TLS|BRIDGE_KAFKA_SECURITY_PROTOCOL",
     ),
     kafka(
         signing_in("SCRAM", SASL_USERNAME="nobody"),
-        "kafka.sasl|refuses to let 'nobody' in|BRIDGE_KAFKA_SASL_USERNAME",
+        "kafka.sasl|refuses user 'nobody'|BRIDGE_KAFKA_SASL_USERNAME",
     ),
     kafka(
         signing_in("TOKENS", SASL_OAUTH_CLIENT_SECRET="canary-of-a-typo"),
