@@ -110,6 +110,8 @@ class Group(msgspec.Struct):
     trace: PublicationTrace | None
     # The partitions of the epoch that runs.
     queues: dict[int, PartitionQueue] = msgspec.field(default_factory=dict)
+    # What the clients of the last epoch signed in with.
+    password: str | None = None
     # What the topic takes as one batch, as far as that is known.
     limit: int | None = None
     # By partition: rows up to this sequence are sent one by one. And how often a row
@@ -233,8 +235,6 @@ class Epoch(msgspec.Struct):
     # Its partitions that have a leader, and the others.
     queues: Sequence[PartitionQueue]
     missing: Sequence[int]
-    # What the producers were opened with.
-    password: str | None
     # Why nothing new is sent; None while the epoch lasts.
     ended_by: Exception | None = None
 
@@ -341,6 +341,9 @@ async def _open(
     # The producer first: it shows whether this user may write as configured, and a
     # transactional one fences whatever wrote before.
     password = _password(group.settings)
+    if group.password not in {None, password}:
+        _log.info("credentials.renewed", what="password")
+    group.password = password
     await delivery.open()
     _report_partitions(group, facts, known)
     outbox.open_topic(topic, facts.partitions, facts.topic_id)
@@ -389,7 +392,7 @@ async def _open(
     _log.info("topic.open", topic=topic, partitions=len(led), waiting=waiting)
     if missing:
         _log.warning("topic.without_leader", topic=topic, partitions=missing)
-    return Epoch(group, facts, prefix, queues, missing, password)
+    return Epoch(group, facts, prefix, queues, missing)
 
 
 def _report_partitions(
@@ -452,8 +455,7 @@ async def _until_over(epoch: Epoch) -> EpochEndedError:
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
         # A client of aiokafka keeps its password for life.
-        if _password(settings) != epoch.password:
-            _log.info("credentials.renewed", what="password")
+        if _password(settings) != epoch.group.password:
             return EpochEndedError("the password has changed")
         if watch.shows_another(epoch.facts):
             return EpochEndedError("the topic has changed")
