@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bridge.errors import DOCS_URL
 from bridge.generated import table, write_or_check
 from bridge.schemas.asyncapi import INTRODUCTION, TOPICS, Topic, build_document
 from bridge.schemas.json_schema import SCHEMAS, Schema, as_text, text_of
 
 
 _PAGE = Path("docs/consume/records.md")
+_SCHEMAS = DOCS_URL.removesuffix("docs") + "schemas"
 _PART = re.compile(
     r"(<!-- Generated: (.+?)\. [^\n]*-->\n).*?(<!-- End -->\n)", re.DOTALL
 )
@@ -60,7 +62,7 @@ def _common() -> Schema:
 def _section(topic: Topic) -> Iterator[str]:
     of_value = SCHEMAS.get(topic.value)
     names = [topic.headers] if of_value is None else [topic.value, topic.headers]
-    links = [f"[{name}](../../schemas/{name}.schema.json)" for name in names]
+    links = [f"[{name}]({_SCHEMAS}/{name}.schema.json)" for name in names]
     yield f"{topic.description}\n"
     yield f"JSON Schema: {' and '.join(links)}.\n"
     if of_value is None:
