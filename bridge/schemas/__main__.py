@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bridge.errors import DOCS_URL
 from bridge.generated import table, write_or_check
 from bridge.schemas.asyncapi import INTRODUCTION, TOPICS, Topic, build_document
 from bridge.schemas.json_schema import SCHEMAS, Schema, as_text, text_of
 
 
 _PAGE = Path("docs/consume/records.md")
-_SCHEMAS = DOCS_URL.removesuffix("docs") + "schemas"
 _PART = re.compile(
     r"(<!-- Generated: (.+?)\. [^\n]*-->\n).*?(<!-- End -->\n)", re.DOTALL
 )
@@ -30,7 +28,8 @@ def _page() -> str:
     """Return the page with its generated parts as the schemas have them."""
     parts = {
         "topics": _topics(),
-        "every record": _members("header", "", _common()),
+        "every record": _members("header", "", _common(TOPICS)),
+        "events": _members("header", "", _less(_common(_EVENTS), _common(TOPICS))),
         **{topic.name: "\n".join(_section(topic)) for topic in TOPICS},
     }
     text = _PART.sub(
@@ -46,33 +45,40 @@ def _topics() -> str:
     return f"{INTRODUCTION}\n" + table(("topic", "a record", "key"), rows)
 
 
-def _common() -> Schema:
-    """Return what the headers of all topics have in common."""
-    first, *others = (SCHEMAS[topic.headers] for topic in TOPICS)
+# The topics whose records are made from an event.
+_EVENTS = tuple(topic for topic in TOPICS if topic.name != "jobs.gaps")
+
+
+def _common(topics: Sequence[Topic]) -> Schema:
+    """Return what the headers of these topics have in common."""
+    first, *others = (SCHEMAS[topic.headers] for topic in topics)
     return {
         "required": first["required"],
         "properties": {
             name: member
             for name, member in first["properties"].items()
             if all(other["properties"].get(name) == member for other in others)
+            and len({name in one["required"] for one in (first, *others)}) == 1
         },
     }
 
 
+def _less(schema: Schema, *others: Schema) -> Schema:
+    """Return a schema without the members of others."""
+    known = {name for other in others for name in other["properties"]}
+    members = {n: m for n, m in schema["properties"].items() if n not in known}
+    return schema | {"properties": members}
+
+
 def _section(topic: Topic) -> Iterator[str]:
     of_value = SCHEMAS.get(topic.value)
-    names = [topic.headers] if of_value is None else [topic.value, topic.headers]
-    links = [f"[{name}]({_SCHEMAS}/{name}.schema.json)" for name in names]
     yield f"{topic.description}\n"
-    yield f"JSON Schema: {' and '.join(links)}.\n"
     if of_value is None:
         yield f"Value: {topic.value[0].lower()}{topic.value[1:]}\n"
     else:
         yield _members("member", "of the value", of_value)
-    headers = SCHEMAS[topic.headers]
-    own = headers["properties"].keys() - _common()["properties"].keys()
-    members = {n: m for n, m in headers["properties"].items() if n in own}
-    yield _members("header", "", headers | {"properties": members})
+    common = [_common(TOPICS), *([_common(_EVENTS)] if topic in _EVENTS else [])]
+    yield _members("header", "", _less(SCHEMAS[topic.headers], *common))
     _, summary, example, value = next(topic.records())
     lines = [f"{name}: {text}" for name, text in example.items()]
     lines += ["", value if of_value is None else json.dumps(value, indent=2)]
@@ -85,7 +91,8 @@ def _members(kind: str, whose: str, schema: Schema) -> str:
         (
             f"`{name}`",
             "always" if name in schema["required"] else "",
-            _form(member),
+            # Every header is a string.
+            _form(member).removeprefix("string, " if kind == "header" else ""),
             member["description"],
         )
         for name, member in schema["properties"].items()
