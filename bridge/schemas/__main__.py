@@ -90,14 +90,14 @@ def _members(kind: str, whose: str, schema: Schema) -> str:
     rows = [
         (
             f"`{name}`",
-            "always" if name in schema["required"] else "",
             # Every header is a string.
-            _form(member).removeprefix("string, " if kind == "header" else ""),
+            _form(member).removeprefix("string, " if kind == "header" else "")
+            + ("" if name in schema["required"] else ", optional"),
             member["description"],
         )
         for name, member in schema["properties"].items()
     ]
-    return table((f"{kind} {whose}".strip(), "present", "form", "meaning"), rows)
+    return table((f"{kind} {whose}".strip(), "form", "meaning"), rows)
 
 
 def _form(schema: dict[str, Any]) -> str:
