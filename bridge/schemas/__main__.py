@@ -21,7 +21,7 @@ _PART = re.compile(
 
 # What a cell of a table can show.
 _LONGEST_PATTERN = 40
-_LONGEST_CELL = 200
+_LONGEST_CELL = 100
 
 
 def _page() -> str:
