@@ -57,15 +57,10 @@ Of the rows of all topics except that of gaps:
       = acknowledged + bridge_outbox_unsendable + bridge_outbox_discarded_total
       + waiting + bridge_outbox_held
 
-- A webhook that is held for the socket's own event counts as committed. It isn't a row
-  yet.
-- A webhook that the outbox has no room for counts as withdrawn, or isn't accepted.
-  dryAPI sends it again.
-- A refused record counts as unsendable only if the dead-letter topic refuses it too.
-- A record that is sent again after Kafka lost it is acknowledged twice.
+A held webhook counts as committed and isn't a row yet. A webhook without room counts as
+withdrawn, or isn't accepted. A record that Kafka lost is acknowledged twice.
 
-Beside these there are the `process_*` metrics of Prometheus' client, on Linux: memory,
-CPU time, open files and start time.
+On Linux there are the `process_*` metrics of Prometheus' client, too.
 
 | metric | labels | meaning |
 |---|---|---|
