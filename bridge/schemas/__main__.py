@@ -79,11 +79,11 @@ def _section(topic: Topic) -> Iterator[str]:
         yield _members("member", "of the value", of_value)
     common = [_common(TOPICS), *([_common(_EVENTS)] if topic in _EVENTS else [])]
     yield _members("header", "", _less(SCHEMAS[topic.headers], *common))
-    _, summary, example, value = next(topic.records())
-    lines = [f"{name}: {text}" for name, text in example.items()]
-    lines += ["", value if of_value is None else json.dumps(value, indent=2)]
-    text = "\n".join(lines)
-    yield f"{summary}\n\n```text\n{text}\n```\n"
+    if of_value is not None:
+        _, summary, example, value = next(topic.records())
+        headers = "\n".join(f"{name}: {text}" for name, text in example.items())
+        text = f"{headers}\n\n{json.dumps(value, indent=2)}"
+        yield f"{summary}\n\n```text\n{text}\n```\n"
 
 
 def _members(kind: str, whose: str, schema: Schema) -> str:
