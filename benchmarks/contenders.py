@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from benchmarks.load import CHANNEL, CLIENT_ID, EVENT, ask
 from benchmarks.program import RunError, named
 from tests.kit import npm
-from tests.kit.cache import FetchError, cache_folder
+from tests.kit.cache import FetchError
 from tests.kit.process import ChildProcess, environment_without
 from tests.kit.wheels import node
 
@@ -27,8 +27,8 @@ from tests.kit.wheels import node
 ROOT = Path(__file__).parents[1]
 _PEERS = Path(__file__).parent / "peers"
 
-# Where the Makefile builds it.
-_BENTHOS = cache_folder() / "tools" / "benthos-peer" / "benthos"
+# Where `make bench` builds it.
+_BENTHOS = ROOT / "build" / "benthos" / "benthos"
 
 # Kinds of runs: floods of small events, floods of previews, small events at a rate.
 _SMALL, _PREVIEWS, _RATES = "small", "previews", "rates"

@@ -46,6 +46,8 @@ _FUNCTIONS = 25
 
 _SAVED = ROOT / "build" / "profile.speedscope.json"
 
+_PY_SPY = Path(sysconfig.get_path("scripts")) / "py-spy"
+
 # Where modules are found; `site-packages` is a folder of the standard library.
 _FOLDERS = (sysconfig.get_path("purelib"), sysconfig.get_path("stdlib"), str(ROOT))
 
@@ -56,14 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m benchmarks.profile",
         description="Show where the bridge's CPU time goes.",
     )
-    parser.add_argument("--py-spy", default="py-spy", help="the program")
     parser.add_argument("--rate", type=count, help="events a second (default: a flood)")
     parser.add_argument("--previews", type=count, help="length of each event's preview")
     options = parser.parse_args(arguments)
     return conclude("make profile", lambda: _profile(**vars(options)))
 
 
-def _profile(py_spy: str, rate: int | None, previews: int | None) -> int:
+def _profile(rate: int | None, previews: int | None) -> int:
     events = rate * _PACED_SECONDS if rate else _FLOOD_EVENTS
     if previews:
         events = min(events, _PREVIEWS_BYTES // previews)
@@ -80,7 +81,7 @@ def _profile(py_spy: str, rate: int | None, previews: int | None) -> int:
         servers = Servers(kafka, firehose, Path(folder), (*pids, pid))
         # The broker's compiler is warm then.
         measure(servers, bridge, Traffic(_WARM_UP_EVENTS), None)
-        sampled = partial(_sampled, py_spy, Path(folder))
+        sampled = partial(_sampled, Path(folder))
         run = measure(servers, bridge, traffic, rate, sampled)
     tables = _tables(json.loads(_SAVED.read_text()), run.cpu_us_per_event)
     lines = [head, f"- {run.cpu_us_per_event:.1f} us CPU an event", "", *tables, ""]
@@ -90,12 +91,12 @@ def _profile(py_spy: str, rate: int | None, previews: int | None) -> int:
 
 
 @contextmanager
-def _sampled(py_spy: str, folder: Path, child: ChildProcess) -> Iterator[None]:
+def _sampled(folder: Path, child: ChildProcess) -> Iterator[None]:
     """Let py-spy sample a process inside the block, and write its file at the end."""
     options = ["--format", "speedscope", "--rate", str(_SAMPLES_A_SECOND), "--nolineno"]
     spy = ChildProcess(
         "py-spy",
-        [py_spy, "record", *options, "--output", _SAVED, "--pid", str(child.pid)],
+        [_PY_SPY, "record", *options, "--output", _SAVED, "--pid", str(child.pid)],
         log=folder / "py-spy.log",
         cwd=ROOT,
         ready=lambda spy: "Sampling process" in spy.output(),

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,9 @@ from helm.__main__ import CHART
 
 __all__ = ["CHART", "HELM", "examples", "merged", "refusal", "render", "schema", "tree"]
 
-# The Makefile names the helm that `make chart-test` built.
-HELM = os.environ.get("HELM") or shutil.which("helm")
+# The development tools have one, for some platforms.
+_TOOLS = sysconfig.get_path("scripts")
+HELM = shutil.which("helm", path=f"{_TOOLS}:{os.environ['PATH']}")
 
 
 def values() -> dict[str, Any]:
@@ -69,7 +71,7 @@ def refusal(overrides: Mapping[str, Any]) -> str:
 def _template(overrides: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
     assert HELM is not None
     return subprocess.run(
-        # A helm that `go install` built assumes a cluster of version 1.20.
+        # By itself, helm assumes the cluster's version that it was built for.
         [
             *(HELM, "template", "bridge", str(CHART)),
             *("--values", "-", "--kube-version", "1.37"),

@@ -16,9 +16,7 @@ from bridge.settings.checks import RELATIONS
 from tests.helm import chart
 
 
-pytestmark = pytest.mark.skipif(
-    chart.HELM is None, reason="no helm on the PATH: make chart-test runs these"
-)
+pytestmark = pytest.mark.skipif(chart.HELM is None, reason="no helm on the PATH")
 
 _SECRET = {"existingSecret": "some", "key": "one"}
 _FILES = "/etc/bridge/secrets/"

@@ -15,7 +15,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -94,19 +94,6 @@ def cached(
     except (ProcessError, OSError, ValueError) as error:
         raise FetchError(title, str(error)) from error
     return target
-
-
-def empty(names: Iterable[str]) -> None:
-    """Empty the cache of these names; what something else put there stays."""
-    cache = cache_folder()
-    if not cache.is_dir():
-        return
-    with _lock(cache, to_stderr):
-        for name in names:
-            for pattern in (f"{name}-*", f"{_PARTIAL_PREFIX}{name}-*"):
-                for folder in cache.glob(pattern):
-                    to_stderr(f"Removing {folder}")
-                    shutil.rmtree(folder)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """What the servers are made of: fetched once, checked, kept in one cache folder.
 
-python -m tests.kit.downloads           fetches what is missing
-python -m tests.kit.downloads --clean   empties the cache
+`make fetch` runs this module, which fetches what is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from tests.kit.cache import (
     Progress,
     cache_folder,
     cached,
-    empty,
     to_stderr,
 )
 from tests.kit.npm import (
@@ -139,12 +137,6 @@ def _resolve(folder: Path, coordinates: str) -> str:
     return output.strip().splitlines()[-1]
 
 
-def clean() -> None:
-    """Empty the cache; only what this module puts there is removed."""
-    names = "kafka", "ecj", "registry", "soketi", "seed-clients", "node-peers"
-    empty((*names, "asyncapi", "axe", "typescript"))
-
-
 def check_digests(folder: Path, digests: str) -> None:
     """Make sure that a folder holds exactly the listed jars."""
     listed = {}
@@ -160,14 +152,8 @@ def check_digests(folder: Path, digests: str) -> None:
         raise ValueError(f"not the expected jars: {', '.join(dict.fromkeys(wrong))}")
 
 
-def main(arguments: list[str]) -> int:
-    """Run this module as a program; returns the exit code."""
-    if arguments == ["--clean"]:
-        clean()
-        return 0
-    if arguments:
-        to_stderr("usage: python -m tests.kit.downloads [--clean]")
-        return 2
+def main() -> int:
+    """Fetch all; returns the exit code."""
     try:
         fetch_kafka()
         fetch_java_compiler()
@@ -185,4 +171,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
