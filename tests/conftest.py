@@ -63,7 +63,7 @@ _TESTS = Path(__file__).parent
 _SLOW = (
     "benchmarks/",
     "board/test_command.py",
-    "board/test_rights.py",
+    "board/test_command.py",
     "check/",
     "examples/",
     "gaps/test_webhook_flood.py",

@@ -7,13 +7,13 @@ _MOUNTS = "containers may forbid mounts; the same error is raised by stand-ins t
 _LINUX = "what it looks at exists only on Linux, where CI runs"
 
 MAY_SKIP: dict[tuple[str, str], str] = {
-    ("tests/check/test_places.py", "this user may not mount"): _MOUNTS,
+    ("tests/check/test_reports.py", "this user may not mount"): _MOUNTS,
     ("tests/outbox/test_full_disk.py", "this user may not mount"): _MOUNTS,
     ("tests/e2e/test_outbox.py", "takes the right to mount"): _MOUNTS,
     ("tests/e2e/test_outbox.py", "limits a running process"): _LINUX,
     ("tests/e2e/test_refused_starts.py", "calls Linux's prctl"): _LINUX,
     ("tests/operations/test_metrics.py", "reads /proc"): _LINUX,
-    ("tests/http/test_port.py", "no IPv6"): "containers may have none",
+    ("tests/http/test_server.py", "no IPv6"): "containers may have none",
     ("tests/schemas/test_registry.py", "the command needs jq"): (
         "a command of the docs; the bridge itself needs neither program"
     ),

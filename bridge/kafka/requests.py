@@ -35,7 +35,7 @@ Workarounds of producers:
 - A batch may never get its answer (issue 1018): it is abandoned after a while.
   `relay/test_producer.py::test_a_batch_that_the_client_forgets_is_given_up`.
 - While no leader is known, one is asked for without a pause: that ends the epoch.
-  `relay/test_leaders.py::test_no_client_spins_while_no_leader_is_known_and_no_broker_answers`.
+  `relay/test_relay_faults.py::test_no_client_spins_while_no_leader_is_known_and_no_broker_answers`.
 - A batch that the broker has already is acknowledged at no offset: the log is asked.
   `test_a_batch_that_the_broker_has_comes_without_its_offset`.
 - INVALID_RECORD (87) has no class, and looks like a broker's own bug: a single record

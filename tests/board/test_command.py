@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import subprocess
 import sys
@@ -11,15 +12,21 @@ import httpx  # noqa: TID251 - the browser of these tests
 import pytest
 import trio
 from click.testing import CliRunner
+from confluent_kafka.admin import AclOperation, ResourceType
 
 from bridge.board import running
+from bridge.board.running import run
 from bridge.cli import board as board_command
 from bridge.cli import root
-from bridge.settings import Settings
+from bridge.settings import BoardSettings, KafkaSettings, Settings
 from tests.board.records import JPEG, Page, page_when, preview
 from tests.conftest import Topic
-from tests.consumer.dead_letters.letters import Sent, payload, sent, write
-from tests.consumer.gaps.ledger import value as gap_value
+from tests.consumer.letters import Sent, payload, sent, write
+from tests.consumer.test_gaps import value as gap_value
+from tests.kafka.security.granting import documented
+from tests.kafka.security.test_signing_in import topic_of
+from tests.kit.guest import Guest, Right
+from tests.kit.secure_kafka import SecureKafka
 
 
 # Far more than the second that a start takes here, below a test's 60 s.
@@ -151,3 +158,51 @@ def test_options_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = runner.invoke(root, ["board", "--listen", "8090"])
     assert wrong.exit_code == 2
     assert "BRIDGE_BOARD_LISTEN, --listen" in wrong.output
+
+
+# The board looks again after a few seconds at most, here.
+_PATIENCE_SECONDS = 20.0
+
+
+def _is_live(page: Page) -> bool:
+    return page.figures["note"] is None and page.figures["reading"] == "live"
+
+
+@pytest.mark.timeout(90)
+async def test_a_board_needs_the_documented_rights_alone(secure: SecureKafka) -> None:
+    """It reads its topics with them, and says which one it lacks the right on."""
+    topic = topic_of(secure)
+    besides = [topic.dead_letter, topic.gaps, f"{topic.name}.previews"]
+    for name in besides:
+        secure.create_topic(name, 1)
+    guest = await trio.to_thread.run_sync(Guest, secure)
+    rights = documented(topic.name, user="board")
+    assert rights == [
+        Right(ResourceType.TOPIC, name, AclOperation.READ)
+        for name in (topic.name, *besides)
+    ]
+    await trio.to_thread.run_sync(
+        guest.allow, *(right for right in rights if right.name != topic.gaps)
+    )
+    settings = Settings(
+        topic=topic.name,
+        previews="topic",
+        kafka=KafkaSettings(**guest.settings()),  # type: ignore[arg-type]
+        board=BoardSettings(listen="127.0.0.1:0"),
+    )
+    send_address, address = trio.open_memory_channel[str](math.inf)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, settings, send_address.send_nowait)
+        with trio.fail_after(3 * _PATIENCE_SECONDS):
+            page = await address.receive()
+            words = f"{topic.gaps} is missing, or this user may not read it."
+            await trio.to_thread.run_sync(
+                page_when,
+                page,
+                lambda now: now.figures["note"] == words,
+                _PATIENCE_SECONDS,
+            )
+            gaps = [right for right in rights if right.name == topic.gaps]
+            await trio.to_thread.run_sync(guest.allow, *gaps)
+            await trio.to_thread.run_sync(page_when, page, _is_live, _PATIENCE_SECONDS)
+        nursery.cancel_scope.cancel()

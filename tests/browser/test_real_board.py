@@ -13,8 +13,8 @@ from tests.board.test_command import Board, command, produce
 from tests.browser.conftest import Open
 from tests.browser.scenes import preview_of
 from tests.conftest import Topic
-from tests.consumer.dead_letters.letters import Sent, sent, write
-from tests.consumer.gaps.ledger import value as gap_value
+from tests.consumer.letters import Sent, sent, write
+from tests.consumer.test_gaps import value as gap_value
 from tests.kit.kafka import KafkaServer
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import socketserver
@@ -9,15 +10,22 @@ import struct
 import subprocess
 import threading
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from bridge.outbox import Outbox, OutboxDirectory
+from bridge.settings import OutboxSettings
 from tests.cli.commands import DEADLINE_SECONDS, ESCAPES, bridge, drawn, reading, run
 from tests.cli.conftest import Invoke
 from tests.conftest import Topic
-from tests.consumer.dead_letters.letters import Sent, sent, write
-from tests.consumer.gaps.ledger import value
+from tests.consumer import topics
+from tests.consumer.letters import Sent, sent, write
+from tests.consumer.test_gaps import settled, value, values_of_ledger
+from tests.outbox.making import record
 
 
 # A port on which nobody listens: tcpmux.
@@ -247,3 +255,127 @@ def test_wrong_options_say_what_is_expected(
     result = invoke(*args)
     assert result.exit_code == 2
     assert words in result.output
+
+
+_NOON = "2026-01-31T12:00:"
+
+
+def tell(topic: Topic, values: Iterable[bytes | None]) -> None:
+    """Write the records of gaps."""
+    sent = [Sent(value, b"client-42", {}) for value in values]
+    write(topic, sent, name=topic.gaps)
+
+
+def test_the_ledger_is_a_table_with_its_totals(topic: Topic) -> None:
+    """Each gap once as its last record has it, and what was lost for good."""
+    tell(topic, [*values_of_ledger(), b"no gap"])
+    result = run(reading(topic, "gaps"))
+    assert (result.returncode, result.stderr) == (0, "")
+    *rows, gaps, jobs, note = result.stdout.splitlines()
+    at = "2026-01-31T"
+    columns = "since (UTC) until (UTC) seconds cause account"
+    assert [" ".join(row.split()) for row in rows] == [
+        f"{columns} in flight endpoint webhook unknown state",
+        f"{at}12:00:00Z - - deaf client-42 - - - - open",
+        f"- {at}11:59:30Z - first_start client-7 0 - - - closed",
+        f"{at}11:59:00Z {at}11:59:04Z 4.5 stopped client-42 4 1 2 1 resolved",
+    ]
+    assert gaps == (
+        f"3 gaps on {topic.gaps} (1 open, 1 closed, 1 resolved), 4.5 s in all: "
+        "1 deaf (0.0 s), 1 first_start (0.0 s), 1 stopped (4.5 s)."
+    )
+    assert jobs == (
+        "4 jobs in flight, 1 healed by the status endpoint, 2 by webhooks, 1 unknown: "
+        "lost for good unless the endpoint or a webhook still reports them. "
+        "A job counts once for each of its gaps. 2 gaps not resolved yet."
+    )
+    assert note.startswith(f"note: 1 record isn't a gap: {topic.gaps}-0@")
+
+
+def test_gaps_are_chosen_and_written_as_json(topic: Topic) -> None:
+    """By account, cause, time and state; a cause that no gap has is reported."""
+    now = datetime.now(UTC).isoformat()
+    tell(
+        topic,
+        [
+            settled("a", unknown=2),
+            settled("b", client_id="other"),
+            settled("c", until=now, unknown=1),
+            value("d", cause="deaf", until=None),
+            b"x",
+        ],
+    )
+
+    def report(*options: str) -> dict[str, Any]:
+        result = run(reading(topic, "gaps", "--output=json", *options))
+        assert result.returncode == 0
+        found: dict[str, Any] = json.loads(result.stdout)
+        return found
+
+    def chosen(*options: str) -> list[str]:
+        return [gap["gap_id"] for gap in report(*options)["gaps"]]
+
+    assert sorted(chosen("--client-id", "client-42")) == ["a", "c", "d"]
+    assert chosen("--unknown", "--since", "1h") == ["c"]
+    # Those that were open then, whenever they had begun.
+    assert sorted(chosen("--since", "1h")) == ["c", "d"]
+    assert chosen("--open") == chosen("--cause", "deaf") == ["d"]
+    # Members and times are those of the record, with what follows from them.
+    counts = {
+        "jobs_in_flight": 3,
+        "healed_by_status_endpoint": 2,
+        "healed_by_webhook": 1,
+        "unknown": 0,
+    }
+    gap = {"gap_id": "b", "cause": "disconnected", "client_id": "other"}
+    times = {"since": f"{_NOON}00.000000Z", "until": f"{_NOON}07.250000Z"}
+    found = {"seconds": 7.25, "state": "resolved"}
+    causes = {"disconnected": {"gaps": 1, "seconds": 7.25}}
+    states = {"open": 0, "closed": 0, "resolved": 1}
+    assert report("--client-id", "other") == {
+        "topic": topic.gaps,
+        "gaps": [gap | times | counts | found],
+        "totals": {"gaps": 1, "seconds": 7.25, "causes": causes} | states | counts,
+        "left_out": 0,
+        "invalid": {
+            "count": 1,
+            "first": [{"place": f"{topic.gaps}-0@4", "reason": "it isn't JSON"}],
+        },
+    }
+    result = run(reading(topic, "gaps", "--cause", "def"))
+    assert result.stdout.startswith(f"{topic.gaps} has no such gaps.\nnote: 1 record")
+    assert result.stderr == (
+        "bridge: no gap has the cause 'def'; the causes are 'deaf', 'disconnected'.\n"
+    )
+
+
+def test_issues_end_with_1(topic: Topic) -> None:
+    """Each is a line with topic, partition and offset."""
+    topics.write(topic, [*topics.rows(1, 4, 4), topics.Sent(1, outbox=f"x{ESCAPES}")])
+    result = run(reading(topic, "verify"))
+    assert result.returncode == 1
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"{topic.name}-0@1 hole: sequences 2-3 of outbox ")
+    assert lines[0].endswith(", after offset 0")
+    assert lines[1].startswith(f"{topic.name}-0@2 duplicate: sequence 4 of outbox ")
+    assert lines[-1].startswith("Not clean: 2 hole (sequences that no record has); 1 ")
+    assert "\x1b" not in result.stdout
+
+
+def test_the_outbox_is_asked(topic: Topic, tmp_path: Path) -> None:
+    """A row that it holds for delivered and that isn't there is an issue."""
+    with OutboxDirectory(tmp_path) as directory:
+        outbox = Outbox(directory, OutboxSettings(dir=tmp_path))
+        outbox.open_topic(topic.name, 1, None)
+        outbox.continue_behind(topic.name, {0: (0, 0, ())})
+        outbox.offer([record("job-1", topic=topic.name) for _ in range(5)])
+        outbox.commit()
+        outbox.acknowledge(topic.name, 0, 1, 3, 0, 10)
+        outbox.close()
+    flag = f"--outbox-dir={tmp_path}"
+    result = run(reading(topic, "verify", flag, "--output=json"))
+    assert (result.returncode, result.stderr) == (1, "")
+    report = json.loads(result.stdout)
+    assert report["counts"] == {"missing_end": 3}
+    (outbox_,) = report["outboxes"]
+    assert (outbox_["end"], outbox_["waiting"]) == ("missing", 2)

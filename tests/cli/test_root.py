@@ -1,12 +1,27 @@
-"""Tests of `bridge` itself: what it starts, what it says, how it misunderstands."""
+"""Tests of bridge itself: how it starts, misunderstands and ends."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import click
 import pytest
 
+import bridge
 from bridge.cli import COMMANDS
+from bridge.errors import (
+    BridgeError,
+    ConfigError,
+    KafkaError,
+    KafkaRefusedError,
+    KafkaUnreachableError,
+    OutboxDamagedError,
+    OutboxLockedError,
+    RefusedError,
+)
 from tests.cli.conftest import Invoke
 from tests.cli.service import FakeService
 
@@ -114,3 +129,139 @@ def test_nothing_is_recorded_unless_asked_for(
             assert (result.exit_code, "--record" in result.stderr) == (2, True), args
     assert service.settings is None
     assert not file.exists()
+
+
+def run(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run Python with an environment of its own."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, *command],
+        env=kept | environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_the_module_runs_as_the_command_does() -> None:
+    """`python -m bridge` and the installed `bridge` are the same."""
+    for command in (["-m", "bridge"], [str(Path(sys.executable).parent / "bridge")]):
+        result = run(*command, "--version")
+        assert (result.returncode, result.stderr) == (0, "")
+        assert result.stdout == f"bridge {bridge.__version__}\n"
+
+
+def test_help_is_quick_because_it_imports_little() -> None:
+    """Neither Kafka's nor trio's modules are loaded for `bridge --help`."""
+    code = (
+        "import sys\n"
+        "from bridge.cli import root\n"
+        "root.main(['--help'], standalone_mode=False)\n"
+        "print(sorted({'trio', 'aiokafka', 'rich', 'httpx', 'sqlite3', 'structlog'}"
+        " & set(sys.modules)), file=sys.stderr)\n"
+    )
+    result = run("-c", code)
+    assert result.stderr == "[]\n"
+
+
+def test_a_start_imports_nothing_that_it_may_not_use() -> None:
+    """Start to subscribed takes half a second, and nearly all of that is importing."""
+    unused = {
+        *("aws_msk_iam_sasl_signer", "opentelemetry", "prometheus_client"),
+        *("bridge.board", "bridge.consumer", "bridge.check"),
+        *("bridge.operations.metrics", "bridge.schemas"),
+        "bridge.sandbox",
+    }
+    code = (
+        "import sys\n"
+        "import bridge.__main__, bridge.service\n"
+        "from bridge.settings import Settings\n"
+        "from bridge.tracing import open_tracing\n"
+        "assert open_tracing(Settings(), {}) is None\n"
+        f"print(sorted({unused} & sys.modules.keys()), 'trio' in sys.modules)"
+    )
+    assert run("-c", code).stdout == "[] True\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code"),
+    [
+        (RefusedError("no"), 3),
+        (KafkaRefusedError("no"), 4),
+        (KafkaUnreachableError("no"), 4),
+        (OutboxLockedError("no"), 2),
+        (OutboxDamagedError("no"), 1),
+        (ConfigError("no"), 2),
+        (BridgeError("no"), 1),
+        (ExceptionGroup("nursery", [RefusedError("no")]), 3),
+        (
+            ExceptionGroup(
+                "outer", [ExceptionGroup("inner", [KafkaRefusedError("no")])]
+            ),
+            4,
+        ),
+        (ExceptionGroup("both", [KafkaRefusedError("hm"), RefusedError("no")]), 3),
+        (ExceptionGroup("both", [OutboxLockedError("hm"), KafkaRefusedError("no")]), 4),
+        (ExceptionGroup("both", [KafkaError("hm"), KafkaRefusedError("no")]), 4),
+        (ExceptionGroup("both", [BridgeError("hm"), OutboxLockedError("no")]), 2),
+        (BaseExceptionGroup("both", [KeyboardInterrupt(), RefusedError("no")]), 3),
+    ],
+    ids=repr,
+)
+def test_an_expected_failure_is_a_line_and_its_exit_code(
+    invoke: Invoke, service: FakeService, error: Exception, exit_code: int
+) -> None:
+    """The error that explains most is printed, without a traceback."""
+    service.error = error
+    result = invoke()
+    assert result.exit_code == exit_code
+    assert result.stderr == "bridge: no\n"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyboardInterrupt(),
+        BaseExceptionGroup("nursery", [KeyboardInterrupt()]),
+        click.Abort(),
+    ],
+    ids=repr,
+)
+def test_an_interrupt_is_a_clean_stop(
+    invoke: Invoke, service: FakeService, error: BaseException
+) -> None:
+    """Ctrl-C outside of the service's own handling ends with 0."""
+    service.error = error
+    result = invoke()
+    assert result.exit_code == 0
+    assert result.stderr.strip() == ""
+
+
+def test_a_message_of_several_lines_becomes_one(
+    invoke: Invoke, service: FakeService
+) -> None:
+    """Only settings list their problems on lines of their own."""
+    service.error = RefusedError("no\n  such   app")
+    assert invoke().stderr == "bridge: no such app\n"
+    service.error = ConfigError("one\ntwo")
+    assert invoke().stderr == "bridge: one\nbridge: two\n"
+
+
+@pytest.mark.parametrize(
+    ("missing", "exit_code"), [("PIL", 2), ("bridge.sandbox.webhooks", 1)]
+)
+def test_a_missing_extra_is_named(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, missing: str, exit_code: int
+) -> None:
+    """The sandbox's packages may be missing; any other module is a defect."""
+    for name in [name for name in sys.modules if name.startswith("bridge.sandbox")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, missing, None)
+    result = invoke("sandbox")
+    assert result.exit_code == exit_code
+    if missing == "PIL":
+        (line,) = result.stderr.splitlines()
+        assert line.endswith("pip install 'dryapi-kafka-bridge[sandbox]'")
+    else:
+        assert isinstance(result.exception, ModuleNotFoundError)

@@ -13,7 +13,7 @@ import pytest
 
 from tests.cli.commands import DEADLINE_SECONDS, drawn, reading, run
 from tests.conftest import Topic
-from tests.consumer.dead_letters.letters import Sent, payload, write
+from tests.consumer.letters import Sent, payload, write
 
 
 def produce(topic: Topic, *statuses: str) -> None:

@@ -283,7 +283,7 @@ MUTANTS = (
         "37-stall-forgotten",
         "A pong that waited while the process was suspended proves its ping.",
         (
-            "tests/pusher/test_session_stalls.py::test_a_ping_from_before_the_stall_proves_nothing",
+            "tests/pusher/test_session_proofs.py::test_a_ping_from_before_the_stall_proves_nothing",
         ),
     ),
     Mutant(

@@ -14,7 +14,7 @@ from bridge.consumer.replay import Choice, Replayed, replay
 from bridge.consumer.replay_outbox import directory_of
 from bridge.settings import KafkaSettings, OutboxSettings, Settings, TopicSettings
 from tests.conftest import Topic
-from tests.consumer.dead_letters.letters import Sent, write
+from tests.consumer.letters import Sent, write
 from tests.kit.reader import Record, read_topic
 
 

@@ -1,1 +1,0 @@
-"""Tests of the proof that a topic is whole."""
