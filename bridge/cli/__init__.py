@@ -93,7 +93,7 @@ def root(ctx: click.Context, record: Path | None) -> None:
     Subscribe to dryAPI's job events and publish them to Kafka.
 
     Each job's events are published in order, keyed by request_id. An outbox on disk
-    holds what was received until Kafka has it. A command below does something else.
+    holds what was received until Kafka has it. It runs until SIGTERM or SIGINT.
     """
     if ctx.invoked_subcommand is None:
         ctx.invoke(run, record=record)

@@ -44,27 +44,27 @@ class MissingExtraError(BridgeError):
 @click.command(
     "sandbox",
     context_settings={"show_default": True},
-    epilog=f"All faults: {DOCS_URL}/contribute/sandbox.md",
+    epilog=f"\b\nFaults and options: {DOCS_URL}/contribute/sandbox.md",
 )
 @click.option(
     "--listen",
     default="127.0.0.1:6001",
     metavar="HOST:PORT",
-    help="The one port for everything; port 0 takes a free one.",
+    help="The one port for everything; 0: a free one.",
 )
 @click.option(
     "--rate",
     type=click.FloatRange(min=0),
     default=20.0,
     metavar="EVENTS/S",
-    help="Simulated events per second; 0: only what POST /jobs starts.",
+    help="Simulated events; 0: only what POST /jobs starts.",
 )
 @click.option(
     "--fail",
     type=click.FloatRange(0, 1),
     default=0.03,
     metavar="SHARE",
-    help="The share of jobs that fail; as upstream, no event reports it.",
+    help="Jobs that fail; no event reports it.",
 )
 @click.option(
     "--previews/--no-previews",
@@ -76,25 +76,25 @@ class MissingExtraError(BridgeError):
     type=click.IntRange(600, 1_000_000),
     default=3_000,
     metavar="BYTES",
-    help="About how long the sharpest preview is as a data URI.",
+    help="The sharpest preview's size, as a data URI.",
 )
 @click.option(
     "--plan",
     type=click.Choice(["basic", "premium"]),
     default="basic",
-    help="The status endpoint's limits: 50 a minute and 200 a day, or 300 a minute.",
+    help="The account's limits.",
 )
 @click.option(
     "--wait-for-subscriber/--no-wait-for-subscriber",
     default=True,
-    help="Whether the simulation waits for the channel's first subscriber.",
+    help="Wait for a subscriber, or start at once.",
 )
 @click.option(
     "--stamp",
     is_flag=True,
-    help="Add sandbox_emitted_at to events (upstream doesn't), to measure delays.",
+    help="Add sandbox_emitted_at to events.",
 )
-@click.option("--seed", type=int, help="Make the sequence of jobs the same every time.")
+@click.option("--seed", type=int, help="Make each run's jobs the same.")
 @click.option("--client-id", default="sandbox")
 @click.option("--api-token", default="sandbox-token")
 @click.option("--app-id", default="sandbox")
@@ -104,51 +104,45 @@ class MissingExtraError(BridgeError):
     envvar="SANDBOX_APP_SECRET",
     show_envvar=True,
     default="sandbox-secret",
-    help="The variable keeps a real server's secret out of the process list.",
+    help="Signs for the app.",
 )
 @click.option(
     "--pusher-url",
     metavar="WS://HOST:PORT",
-    help="Drive this Pusher server (a soketi) instead of the own endpoint;"
-    " it must know --app-id, --app-key and --app-secret.",
+    help="Publish through this soketi, which has the same app id, key and secret.",
 )
 @click.option(
     "--webhook-url",
     metavar="URL",
-    help="Post signed webhooks of every job here; SSL_CERT_FILE names a CA of its own.",
+    help="Post each job's webhooks here.",
 )
 @click.option(
     "--webhook-secret",
     envvar=_SECRET_VARIABLE,
     show_envvar=True,
     default=_WEBHOOK_SECRET,
-    help="What signs webhooks.",
+    help="Signs webhooks.",
 )
 @click.option(
     "--webhook-prefix",
     type=click.Choice(["DryAPI", "DeAPI"]),
     default="DryAPI",
-    help="What their headers begin with: X-DryAPI- or X-DeAPI-.",
+    help="In the headers' names.",
 )
 @click.option(
     "--webhook-retry-scale",
     type=click.FloatRange(0, 1),
     default=1.0,
     metavar="FACTOR",
-    help="Shorten the waits between ten tries (1 minute to 12 hours) for tests.",
+    help="Shortens the waits between tries.",
 )
 def command(**options: Any) -> None:
     """
     Run a dryAPI on this machine, with simulated jobs.
 
-    It serves what consumers of dryAPI's events talk to: the Pusher WebSocket,
-    channel authorization, the status endpoint, previews and results, and it
-    sends webhooks. Any Pusher client works with it, and so does `bridge`. The
-    default values are made up and meant for this machine: token and secrets
-    protect nothing.
-
-    Posting to /sandbox/... makes faults: it drops sockets, breaks the status
-    endpoint, ends jobs.
+    It serves the Pusher WebSocket, channel authorization, the status endpoint, previews
+    and results, and sends webhooks. POST /sandbox/... makes faults. Its token and
+    secrets are made up and protect nothing.
     """
     try:
         from bridge.sandbox import Sandbox, SandboxConfig  # noqa: PLC0415
