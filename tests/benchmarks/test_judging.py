@@ -1,4 +1,4 @@
-"""What the benchmarks judge: topics, outages, targets, and a profile's samples."""
+"""What the benchmarks judge: topics, and outages."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.contenders import CONTENDERS, ROOT
-from benchmarks.load import Latency, Traffic, latency_of
-from benchmarks.profile import own_time
-from benchmarks.report import Failure, flawless, markdown
-from benchmarks.run import Run, Usage
+from benchmarks.load import Traffic
 from benchmarks.soketi import Attempt
 from benchmarks.verdict import Evidence, Verdict, judge, verify
 from tests.kit.gap_judge import Gap
@@ -147,83 +143,3 @@ def test_a_gap_excuses_what_lies_in_it() -> None:
 
     assert judge(_evidence(records=_without(2), gaps=[gap])).flawless
     assert judge(_evidence(records=_without(3), gaps=[gap])).reported == 0
-
-
-def test_recovery_is_the_last_late_event() -> None:
-    """Event 3 came 4.5 s after soketi accepted it; event 5 never did."""
-    seen = _evidence().seen
-    late = {**seen, _PLACES[3]: 15.5}
-    never = {place: at for place, at in seen.items() if place != _PLACES[5]}
-
-    assert judge(_evidence(seen=late)).recovery_seconds == 3.5
-    assert judge(_evidence(seen=never)).recovery_seconds is None
-
-
-def test_what_soketi_refused_must_not_arrive() -> None:
-    """Nothing that was refused is missing; where it arrives it is foreign."""
-    attempts = [*_evidence().attempts[:5], Attempt(5, 14.0, 14.1, taken=False)]
-
-    assert judge(_evidence(attempts=attempts, records=_without(5))).flawless
-    assert judge(_evidence(attempts=attempts)).topic.foreign == 1
-
-
-def test_latency_leaves_the_first_second_out() -> None:
-    """Of 1,000 events at 500 a second the second half counts, but what didn't come."""
-    stamps = [index * 2_000_000 for index in range(1000)]
-    took = [10**9] * 500 + [1_000_000] * 494 + [9_000_000] * 6
-    received = [at + each for at, each in zip(stamps, took, strict=True)]
-    received[500] = 0
-
-    assert latency_of(stamps, received, 500) == Latency(1.0, 9.0, 9.0)
-
-
-def _run(name: str, speed: float, verdict: Verdict | None = None) -> Run:
-    return Run(
-        contender=CONTENDERS[name].title,
-        source="the firehose",
-        traffic=Traffic(1000),
-        rate=None,
-        start_seconds=1.0,
-        events_per_second=speed,
-        cpu_us_per_event=1e6 / speed,
-        usage=Usage(1.0, 0.0, 50_000_000, 60_000_000),
-        verdict=verdict or Verdict(),
-        latency=None,
-    )
-
-
-def test_targets_compare_medians() -> None:
-    """One slow run of three changes nothing; without a peer its target is silent."""
-    runs = [_run("bridge", speed) for speed in (10.0, 50_000.0, 60_000.0)]
-    runs += [_run("pysher", 12_000.0), _run("benthos", 50_000.0)]
-    text = markdown("# A test", runs, [])
-
-    assert "over that of pysher + confluent-kafka, at least 4: 4.17, met" in text
-    assert "over that of Benthos + franz-go, at least 1.2: 1.00, missed" in text
-    assert "over that of Benthos + franz-go, at most 0.6: 1.00, missed" in text
-    assert "memory at rest in MB, at most 55: 50.00, met" in text
-    assert "KafkaJS" not in text
-
-
-def test_a_flaw_of_a_bridge_fails_the_benchmark() -> None:
-    """No target counts then; a peer's flaw is only written."""
-    flawed = Verdict(lost=3)
-    peers = [_run("bridge", 100.0), _run("pysher", 10.0, flawed)]
-    ours = [_run("bridge", 100.0, flawed), _run("pysher", 10.0)]
-
-    assert flawless(peers, [Failure("Benthos + franz-go", "it failed")])
-    assert not flawless(ours, [])
-    assert not flawless(peers, [Failure("bridge", "it failed")])
-    assert "  - lost 3" in markdown("# A test", peers, [])
-    assert "None counts" in markdown("# A test", ours, [])
-
-
-def test_a_profile_counts_what_was_running() -> None:
-    """Samples count for the last function of their stack, in all threads."""
-    relay = {"name": "send", "file": f"{ROOT}/bridge/kafka/relay.py"}
-    loop = {"name": "run", "file": "/usr/lib/asyncio/base_events.py"}
-    threads = [{"samples": [[1], [1, 0], []]}, {"samples": [[1, 0]]}]
-    found = own_time({"shared": {"frames": [relay, loop]}, "profiles": threads})
-
-    assert found["bridge.kafka", "bridge.kafka.relay:send"] == 2
-    assert found.total() == 3
