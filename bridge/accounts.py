@@ -20,9 +20,10 @@ from bridge.events.intake import Intake
 from bridge.events.record import Record
 from bridge.gaps.gap import GapCause
 from bridge.gaps.ledger import Ledger
-from bridge.http.client import ApiClient, Authorizer
+from bridge.http.client import ApiClient
 from bridge.http.tls import ReloadingContext
 from bridge.outbox import Outbox
+from bridge.pusher.authorizer import authorize
 from bridge.pusher.connection import Channel
 from bridge.pusher.coverage import Coverage, Interruption, Stalls
 from bridge.pusher.recorder import Recorder
@@ -123,7 +124,6 @@ class Accounts:
             timeout_seconds=settings.pusher.timeout_seconds,
             tls=self._tls.current,
         )
-        authorizer = Authorizer(client, app_key=settings.pusher.app_key)
         intake = Intake(
             ce_source=ce_source,
             topic=settings.topic,
@@ -144,7 +144,7 @@ class Accounts:
         channel = Channel(
             client_id,
             settings.pusher,
-            authorizer.authorize,
+            partial(authorize, client, settings.pusher.app_key),
             self._connect,
             intake.accept,
             Coverage(on_subscribed, gaps.interrupted),

@@ -32,8 +32,9 @@ from bridge.errors import (
 )
 from bridge.gaps.limiter import Limits
 from bridge.gaps.status import Answer, Outcome, ask
-from bridge.http.client import ApiClient, ApiError, Authorizer, date_of
+from bridge.http.client import ApiClient, ApiError, date_of
 from bridge.http.streams import address_of
+from bridge.pusher.authorizer import authorize
 from bridge.pusher.close_codes import Action, EndedError
 from bridge.pusher.connection import Authorize, Channel, Connection, Note
 from bridge.pusher.protocol import channel_of
@@ -155,15 +156,14 @@ def _add_account(
             timeout_seconds=_SIGNATURE_SECONDS,
             tls=lambda: tls.value,
         )
-        authorizer = Authorizer(client, app_key=settings.pusher.app_key)
 
         def note(kind: str, **_: object) -> None:
             if kind == "authorized":
                 step.detail = f"dryAPI signs for {channel_of(client_id)}"
 
         try:
-            authorize = authorizer.authorize
-            await _subscribe(client_id, settings, tls.value, authorize, note)
+            sign = partial(authorize, client, settings.pusher.app_key)
+            await _subscribe(client_id, settings, tls.value, sign, note)
         except SessionError as error:
             if not step.detail:
                 raise

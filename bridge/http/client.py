@@ -1,5 +1,5 @@
 """
-HTTP/1.1 client of dryAPI: channel authorization, and requests for the status endpoint.
+HTTP/1.1 client of dryAPI, for channel authorization and the status endpoint.
 
 No redirects, no proxies, no compression, one request per connection. Each response is
 limited: its head with all informational responses before it, its body, and the number
@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from bridge import __version__
-from bridge.errors import AuthorizationError, ConfigError, ConnectError
+from bridge.errors import ConfigError, ConnectError
 from bridge.http.streams import open_stream
 from bridge.http.tls import client_tls
 from bridge.settings import Secret
@@ -29,7 +29,6 @@ from bridge.settings import Secret
 __all__ = [
     "ApiClient",
     "ApiError",
-    "Authorizer",
     "Response",
     "TokenError",
     "date_of",
@@ -235,101 +234,6 @@ class ApiClient:
         assert head is not None, "h11 gives a body and its end after the head"
         is_whole = isinstance(event, h11.EndOfMessage)
         return head, bytes(body) if is_whole else None
-
-
-# -- Channel authorization -----------------------------------------------------
-
-# A response has about 120 bytes. A login page in its place is not read to the end.
-_MAX_AUTH_BYTES: Final = 64 * 1024
-
-# Longer than any wait of the session's own; a longer Retry-After is cut to it.
-_MAX_RETRY_AFTER_SECONDS: Final = 300.0
-
-_REFUSALS: Final = {
-    401: (
-        "dryAPI refused the API token (HTTP 401)",
-        "Check BRIDGE_API_TOKEN, or the account's api_token_file in [[accounts]]",
-    ),
-    403: (
-        "dryAPI refused the channel (HTTP 403)",
-        (
-            "Check BRIDGE_CLIENT_ID and that the API token (BRIDGE_API_TOKEN) belongs"
-            " to it, or client_id and api_token_file of the account in [[accounts]]"
-        ),
-    ),
-}
-
-
-class _Signed(msgspec.Struct):
-    auth: str
-
-
-class Authorizer:
-    """
-    Signatures for a channel, from `POST {api}/broadcasting/auth`.
-
-    Args:
-        client: The client of the account.
-        app_key: The key that the signature must be for.
-    """
-
-    def __init__(self, client: ApiClient, *, app_key: str) -> None:
-        self._client = client
-        self._app_key = app_key
-
-    async def authorize(self, socket_id: str, channel: str) -> str:
-        """
-        Get a signature.
-
-        Args:
-            socket_id: The connection's identity; the signature is valid only for it.
-            channel: The channel's name.
-
-        Returns:
-            `key:signature`, for `pusher:subscribe`.
-
-        Raises:
-            AuthorizationError: There is none; `terminal` says whether to ask again.
-        """
-        try:
-            response = await self._client.request(
-                "broadcasting/auth",
-                max_bytes=_MAX_AUTH_BYTES,
-                content={"socket_id": socket_id, "channel_name": channel},
-            )
-        except ApiError as error:
-            is_final = isinstance(error, TokenError)
-            raise AuthorizationError(str(error), terminal=is_final) from error
-        status = response.status
-        if status in _REFUSALS:
-            message, hint = _REFUSALS[status]
-            raise AuthorizationError(message, hint=hint, status=status, terminal=True)
-        auth, problem = "", "is signed for another app than pusher.app_key"
-        problem += " (BRIDGE_PUSHER_APP_KEY) names"
-        if response.is_redirect:
-            problem = "is a redirect, which is not followed"
-        elif status != 200:
-            problem = "isn't an authorization"
-        elif response.body is None:
-            problem = f"has more than {_MAX_AUTH_BYTES} bytes, or too many chunks"
-        else:
-            try:
-                auth = msgspec.json.decode(response.body, type=_Signed).auth
-            except msgspec.ValidationError:
-                problem = "has no string 'auth'"
-            except (msgspec.MsgspecError, RecursionError, ValueError):
-                problem = "is not JSON"
-        key, _, signature = auth.partition(":")
-        if key == self._app_key and signature:
-            return auth
-        after = response.headers.get("retry-after", "")
-        wait = retry_after_seconds(after, datetime.now(UTC))
-        raise AuthorizationError(
-            f"the answer of {response.place} (HTTP {status}, {response.content_type})"
-            f" {problem}",
-            status=status,
-            retry_after_seconds=wait and min(wait, _MAX_RETRY_AFTER_SECONDS),
-        )
 
 
 # -- Times in header fields ----------------------------------------------------

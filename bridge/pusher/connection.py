@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 Authorize: TypeAlias = Callable[[str, str], Awaitable[str]]
-"""Signs a socket id for a channel, as `Authorizer.authorize` does."""
+"""Signs a socket id for a channel, as `authorizer.authorize` does."""
 
 Connect: TypeAlias = Callable[
     [str, Receive, Backpressure], AbstractAsyncContextManager[WebSocket]

@@ -18,9 +18,10 @@ import trio
 import trustme
 
 from bridge.errors import AuthorizationError, ConfigError, ConnectError
-from bridge.http.client import ApiClient, ApiError, Authorizer, Response
+from bridge.http.client import ApiClient, ApiError, Response
 from bridge.http.streams import open_stream
 from bridge.http.tls import client_tls
+from bridge.pusher.authorizer import authorize
 from bridge.settings import Secret
 from tests.kit.answering import Server, response
 
@@ -135,8 +136,7 @@ async def test_a_replaced_ca_file_is_read_again(tmp_path: Path) -> None:
                 client = ApiClient(
                     url, Secret("a-token"), timeout_seconds=5, tls=context.current
                 )
-                authorizer = Authorizer(client, app_key="app-key")
-                return await authorizer.authorize("1.2", "private-client.7")
+                return await authorize(client, "app-key", "1.2", "private-client.7")
 
             signature = await ask(old_url)
             with pytest.raises(AuthorizationError, match=r"pusher\.ca_file"):

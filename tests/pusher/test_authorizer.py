@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from bridge.errors import AuthorizationError
-from bridge.http.client import Authorizer
+from bridge.pusher.authorizer import authorize
 from bridge.settings import Secret
 from tests.kit.answering import TOKEN, Server, response
 
@@ -28,8 +28,7 @@ _APP_KEY = "BRIDGE_PUSHER_APP_KEY"
 
 
 async def _authorized(server: Server, token: Secret | None = None) -> str:
-    authorizer = Authorizer(server.client(token), app_key="app-key")
-    return await authorizer.authorize("1.2", CHANNEL)
+    return await authorize(server.client(token), "app-key", "1.2", CHANNEL)
 
 
 async def _failure(
