@@ -76,7 +76,7 @@ _SLOW = (
     "test_service.py",
 )
 
-# Enough to tell partitions apart, and few enough to be filled by 50 jobs.
+# Enough to distinguish partitions, and few enough to be filled by 50 jobs.
 _PARTITIONS = 3
 
 
@@ -337,7 +337,7 @@ def logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     # A process hides its secrets for good.
-    redactor = text._redactor  # noqa: SLF001 - nobody else may forget them
+    redactor = text._redactor  # noqa: SLF001 - only a test may forget them
     monkeypatch.setattr(redactor, "_values", {})
     monkeypatch.setattr(redactor, "_spellings", ())
     yield

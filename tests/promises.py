@@ -1,7 +1,7 @@
 """Checks that every promise still has its test: `python -m tests.promises`.
 
 Reads `promises.md` beside it, and the tests that README and docs cite. `make lint`
-runs it, so that nobody removes the last test of a promise without seeing it.
+runs it, so that no promise loses its last test unnoticed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ROOT = _TESTS.parent
 _ROW = re.compile(r"^\| (?P<promise>.+?) \| `(?P<test>[^`]+)` \|$")
 _CITED = re.compile(r"tests/[\w/]+\.py(?:::\w+)?")
 
-# Without them a page that nobody can parse any more would pass.
+# Without them a page that can't be parsed would pass.
 _FEWEST_PROMISES = 100
 
 

@@ -10,7 +10,7 @@ import bridge
 
 _PACKAGE = Path(bridge.__file__).parent
 
-# From the bottom up: what stands in a layer imports what stands in those before it.
+# From the bottom up: a layer imports those before it.
 _LAYERS = (
     {"errors", "generated", "metric", "text", "threads"},
     {"events", "settings"},

@@ -1,4 +1,4 @@
-"""What is shipped: the locks, the wheel and the sdist, and that they run alone."""
+"""What is shipped: the locks, the wheel and the sdist, and that they run."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _run(*command: str | Path, at: Path | None = None) -> str:
 
 
 @pytest.fixture(scope="module")
-def artefacts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
     """Build the sdist, and from it the wheel."""
     folder = tmp_path_factory.mktemp("dist")
     _run(sys.executable, "-m", "build", "--outdir", folder, ROOT)
@@ -159,18 +159,18 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @slow
-def test_artefacts_hold_what_they_should(artefacts: Mapping[str, Path]) -> None:
-    """Both carry types, licence and code; the wheel carries no tests."""
-    with zipfile.ZipFile(artefacts["wheel"]) as wheel:
+def test_artifacts_hold_what_they_should(artifacts: Mapping[str, Path]) -> None:
+    """Both carry types, license and code; the wheel carries no tests."""
+    with zipfile.ZipFile(artifacts["wheel"]) as wheel:
         in_wheel = set(wheel.namelist())
-    with tarfile.open(artefacts["sdist"]) as sdist:
+    with tarfile.open(artifacts["sdist"]) as sdist:
         top = f"dryapi_kafka_bridge-{__version__}/"
         in_sdist = {name.removeprefix(top) for name in sdist.getnames()}
 
     package = {
         path.relative_to(ROOT).as_posix() for path in ROOT.glob("bridge/**/*.py")
     } | {"bridge/py.typed"}
-    # What browsers run is no Python.
+    # What browsers run isn't Python.
     page = [path for path in ROOT.glob("bridge/board/page/**/*") if path.is_file()]
     assert page
     package |= {path.relative_to(ROOT).as_posix() for path in page}
@@ -188,16 +188,16 @@ def test_artefacts_hold_what_they_should(artefacts: Mapping[str, Path]) -> None:
 @pytest.mark.slow
 @slow
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
-def test_artefact_runs_in_a_clean_environment(
+def test_artifact_runs_in_a_clean_environment(
     kind: str,
-    artefacts: Mapping[str, Path],
+    artifacts: Mapping[str, Path],
     clean_environment: Path,
     tmp_path: Path,
 ) -> None:
     """Beside the locked dependencies alone the command runs and says what it lacks."""
     pip = (clean_environment / "bin" / "python", "-m", "pip")
     bridge = clean_environment / "bin" / "bridge"
-    _run(*pip, "install", "--quiet", "--no-deps", "--force-reinstall", artefacts[kind])
+    _run(*pip, "install", "--quiet", "--no-deps", "--force-reinstall", artifacts[kind])
 
     assert _run(*pip, "check", at=tmp_path)
     assert __version__ in _run(bridge, "--version", at=tmp_path)
@@ -228,13 +228,13 @@ print(len(names))
 @pytest.mark.slow
 @slow
 def test_dependencies_are_declared(
-    artefacts: Mapping[str, Path], clean_environment: Path, tmp_path: Path
+    artifacts: Mapping[str, Path], clean_environment: Path, tmp_path: Path
 ) -> None:
-    """Every module but the sandbox's imports with the locked dependencies alone."""
+    """Every module but the sandbox's imports with only the locked dependencies."""
     python = clean_environment / "bin" / "python"
     _run(
         *(python, "-m", "pip", "install", "--quiet", "--no-deps"),
-        *("--force-reinstall", artefacts["wheel"]),
+        *("--force-reinstall", artifacts["wheel"]),
     )
 
     assert int(_run(python, "-c", _IMPORT_ALL, at=tmp_path)) > 20

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("logging_as_before")
 async def test_a_relay_that_ends_unasked_ends_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Going on would gather events that nobody carries any further."""
+    """Going on would gather events that no relay sends."""
     settings = Settings(
         client_id="42",
         api_token=Secret("x"),
@@ -53,7 +53,7 @@ async def test_a_relay_that_ends_unasked_ends_the_process(
 async def test_a_start_that_fails_leaves_the_gap_of_the_end_before_it(
     tmp_path: Path,
 ) -> None:
-    """It ends in order itself, but nobody listened since the crash."""
+    """It ends in order itself, but no bridge listened since the crash."""
     crashed = OutboxSettings(dir=tmp_path / "crashed")
     with OutboxDirectory(tmp_path / "outbox") as directory:
         outbox = Outbox(directory, OutboxSettings(dir=directory.path))

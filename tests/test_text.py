@@ -1,4 +1,4 @@
-"""Tests of the last line of defence against secrets in text."""
+"""Tests of the last line of defense against secrets in text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_what_is_hidden_of_a_text() -> None:
     ],
 )
 def test_escaped_forms_are_hidden(redactor: Redactor, escape: object) -> None:
-    """A secret inside a repr, JSON text or a URL is recognised."""
+    """A secret inside a repr, JSON text or a URL is recognized."""
     assert callable(escape)
     secret = "pä\"ss\\wörd\n'x/y"
     redactor.hide(secret)
@@ -103,7 +103,7 @@ _HIDDEN: list[tuple[str, str]] = [
 def test_what_looks_like_a_secret_is_hidden(
     subtests: pytest.Subtests, redactor: Redactor
 ) -> None:
-    """Signatures, queries of URLs, previews and tokens go though nobody knows them."""
+    """Signatures, queries, previews and tokens: hidden, though no setting has them."""
     for text, shown in _HIDDEN:
         with subtests.test(text=text, shown=shown):
             assert redactor.redact(text) == shown
@@ -123,7 +123,7 @@ _KEPT: list[str] = [
 def test_what_an_operator_needs_stays(
     subtests: pytest.Subtests, redactor: Redactor
 ) -> None:
-    """Addresses, ids and places in the code are no secrets."""
+    """Addresses, ids and places in the code aren't secrets."""
     for text in _KEPT:
         with subtests.test(text=text):
             assert redactor.redact(text) == text

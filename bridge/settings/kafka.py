@@ -125,7 +125,7 @@ class KafkaSettings:
         default="dryapi-kafka-bridge",
     )
 
-    # Not settings: nobody can choose them better.
+    # Not settings: no operator can choose them better.
 
     metadata_max_age_seconds: float = 60.0
     """How often topics are checked; Kafka's own clients do it every 5 minutes."""

@@ -132,7 +132,7 @@ class PusherSettings:
         minimum=0,
     )
 
-    # Not settings: nobody can choose them better.
+    # Not settings: no operator can choose them better.
 
     activity_timeout_seconds: float = 30.0
     """Longest time between two pings: soketi's default; a server's shorter one wins."""

@@ -2,7 +2,7 @@
 Secrets, and the files with secrets and certificates, replaced while the bridge runs.
 
 A `Secret` appears in no log, `repr`, error or pickle. Files are read on the event loop,
-so that opening one must not block: a FIFO blocks for as long as nobody writes.
+so that opening one must not block: a FIFO blocks until a program writes to it.
 """
 
 from __future__ import annotations

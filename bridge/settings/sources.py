@@ -68,7 +68,7 @@ class Source(msgspec.Struct, frozen=True):
 
     @property
     def is_text(self) -> bool:
-        """Whether all values are text, and an empty text is no value."""
+        """Whether all values are text, and an empty text isn't a value."""
         return self.kind in {SourceKind.FLAG, SourceKind.ENVIRONMENT}
 
 

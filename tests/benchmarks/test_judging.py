@@ -88,7 +88,7 @@ def _skip(records: list[Record]) -> None:
 def test_each_flaw_is_counted(
     spoil: Callable[[list[Record]], None], expected: Verdict
 ) -> None:
-    """A topic as it should be is flawless, and each flaw is told from the others."""
+    """A topic as it should be is flawless, and each flaw differs from the others."""
     records = _topic()
     spoil(records)
 

@@ -16,7 +16,7 @@ from tests.kit.broker import KafkaBroker
 
 
 def test_every_program_has_help() -> None:
-    """`--help` of each names its options, and ends with 0."""
+    """`--help` of each names its options, and the exit code is 0."""
     names = ["benchmarks"]
     names += [f"benchmarks.{one}" for one in ("faults", "profile", "steady", "verify")]
     started = {

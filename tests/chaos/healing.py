@@ -280,7 +280,7 @@ def judge_healing(
     jobs = _published(records, seen)
     known = {each.client_id for each in truth.accounts}
     verdict.findings += [
-        f"records of {name}, which is no account" for name in jobs.keys() - known
+        f"records of {name}, an unknown account" for name in jobs.keys() - known
     ]
     for each in truth.accounts:
         account = _Account(each, jobs[each.client_id], gaps[each.client_id])

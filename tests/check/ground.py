@@ -107,7 +107,7 @@ class Ground:
         mark = uuid.uuid4().hex[:12]
         names = {}
         for role, variable in ROLES.items():
-            # None begins with another one: rights go by the beginning.
+            # None begins with another one: ACLs match prefixes.
             names[variable] = name = f"{role}-{mark}"
             if role not in missing:
                 guarded.create_topic(name, 1, (configs or {}).get(role))

@@ -229,7 +229,7 @@ def config(role: str, name: str, value: str) -> Make:
 
 
 def without(role: str, *lacking: AclOperation) -> Make:
-    """Take rights on a topic away; reading and writing bring the right to describe."""
+    """Revoke permissions on a topic; Read and Write include Describe."""
     return topics(rights={role: [one for one in RIGHTS if one not in lacking]})
 
 
@@ -304,7 +304,7 @@ def own_certificate(days: int) -> Change:
 
 def wrong_audience(secure: SecureKafka) -> Mapping[str, str | None]:
     """Have tokens for another service given out."""
-    secure.provider.audience = "somebody-else"
+    secure.provider.audience = "another-audience"
     return {}
 
 

@@ -246,8 +246,8 @@ FAULTS: list[Fault] = [
         "kafka.broker|requires TLS|BRIDGE_KAFKA_SECURITY_PROTOCOL",
     ),
     kafka(
-        signing_in("SCRAM", SASL_USERNAME="nobody"),
-        "kafka.sasl|refuses user 'nobody'|BRIDGE_KAFKA_SASL_USERNAME",
+        signing_in("SCRAM", SASL_USERNAME="stranger"),
+        "kafka.sasl|refuses user 'stranger'|BRIDGE_KAFKA_SASL_USERNAME",
     ),
     kafka(
         signing_in("TOKENS", SASL_OAUTH_CLIENT_SECRET="canary-of-a-typo"),

@@ -253,7 +253,7 @@ async def test_a_broker_that_has_just_started_gets_a_moment(
 
 
 async def test_a_schema_that_is_there_is_named(ground: Ground) -> None:
-    """By the id that will stand before the values."""
+    """By the id that will precede the values."""
     reply = Reply(200, json.dumps({"subject": "s", "version": 1, "id": 258}).encode())
     report = await ground.check(registry(reply)(ground))
     assert remarkable(report) == []
@@ -333,7 +333,7 @@ async def test_no_topic_is_made_and_no_record_written(ground: Ground) -> None:
     assert list(ground.folder.iterdir()) == []
 
 
-# Root may write everywhere; nobody may not.
+# Root may write everywhere; this user may not.
 _NOBODY = 65534
 
 
@@ -375,7 +375,7 @@ async def test_a_directory_that_this_user_may_not_write_to(
 
 
 def test_a_disk_that_is_full(ground: Ground) -> None:
-    """What is left for acknowledgements is left to them; a small disk is told too."""
+    """Space for acknowledgements is left to them; a small disk is reported too."""
     way = _unshare()
     if way is None:
         pytest.skip("this user may not mount a small disk: no user namespaces, no root")

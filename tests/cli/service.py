@@ -15,7 +15,7 @@ from bridge.settings import Settings
 
 
 class FakeService:
-    """Stands in for `bridge.service` while the command line is tested."""
+    """Replaces `bridge.service` while the command line is tested."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings: Settings | None = None

@@ -83,7 +83,7 @@ def test_a_secret_in_the_wrong_place_is_hidden(
 
 
 def test_a_terminal_gets_marks() -> None:
-    """Colours and marks stand where people look, and nothing of the waiting stays."""
+    """Colors and marks stand where people look, and nothing of the waiting stays."""
     code, picture, _ = drawn(bridge("check"), "stdout", LC_ALL="C.UTF-8")
     assert code == 1
     text = picture.decode()
@@ -95,7 +95,7 @@ def test_a_terminal_gets_marks() -> None:
 def test_ctrl_c_ends_it_without_a_verdict(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line says that nothing was told, and the code is 1."""
+    """One line says that nothing was printed, and the code is 1."""
 
     async def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

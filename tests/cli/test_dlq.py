@@ -146,7 +146,7 @@ def interrupt(
 async def test_kills_in_the_middle_neither_lose_nor_repeat_a_letter(
     topic: Topic, tmp_path: Path
 ) -> None:
-    """Killed again and again, and told to stop: at the end each is there once."""
+    """Killed again and again, then stopped: at the end each is there once."""
     ce_ids = [f"00112233445566bb-{n}" for n in range(_LETTERS)]
     write(
         topic,

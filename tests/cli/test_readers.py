@@ -28,7 +28,7 @@ from tests.consumer.test_gaps import settled, value, values_of_ledger
 from tests.outbox.making import record
 
 
-# A port on which nobody listens: tcpmux.
+# A port on which no program listens: tcpmux.
 _NOBODY = "127.0.0.1:1"
 
 # A terminal's command, a mark of the writing direction, a line end, a hidden letter.
@@ -250,7 +250,7 @@ def test_a_password_that_a_broker_repeats_is_not_shown(
 def test_wrong_options_say_what_is_expected(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, args: list[str], words: str
 ) -> None:
-    """Usage errors end with 2 and a line that helps."""
+    """Usage errors exit with code 2 and a line that helps."""
     monkeypatch.setenv("BRIDGE_OUTBOX_DIR", "/o")
     result = invoke(*args)
     assert result.exit_code == 2

@@ -29,7 +29,7 @@ from tests.cli.service import FakeService
 def test_it_runs_the_service_with_the_flags(
     invoke: Invoke, service: FakeService
 ) -> None:
-    """`bridge --topic x` and `bridge run` start the service with x and end with 0."""
+    """`bridge --topic x` and `bridge run` start the service with x; the code is 0."""
     assert invoke("run", "-t", "events", "-b", "k:1").exit_code == 0
     assert service.settings is not None
     assert service.settings.topic == "events"
@@ -231,7 +231,7 @@ def test_an_expected_failure_is_a_line_and_its_exit_code(
 def test_an_interrupt_is_a_clean_stop(
     invoke: Invoke, service: FakeService, error: BaseException
 ) -> None:
-    """Ctrl-C outside of the service's own handling ends with 0."""
+    """Ctrl-C outside of the service's own handling is a clean end."""
     service.error = error
     result = invoke()
     assert result.exit_code == 0

@@ -93,7 +93,7 @@ def test_a_signal_ends_it_cleanly(
 def test_a_signal_ends_it_while_the_pipe_is_full(
     topic: Topic, start: Callable[[Sequence[str]], subprocess.Popen[str]]
 ) -> None:
-    """Nobody reads, the write blocks, and Ctrl-C still ends it."""
+    """Without a reader the write blocks, and Ctrl-C still ends it."""
     produce(topic, *["in_progress"] * 2_000)
     child = start(reading(topic, "tail", "--from-beginning"))
     assert child.stdout is not None

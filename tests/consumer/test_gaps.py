@@ -98,7 +98,7 @@ def ids(overview: Overview) -> list[str]:
 
 
 def test_record_that_comes_twice_takes_nothing_back() -> None:
-    """A late write can stand behind what came after it."""
+    """A late write can follow what came after it."""
     opened, closed, told = value(until=None), value(), settled(unknown=2)
     corrected = settled(unknown=1)
     for order in (
@@ -148,7 +148,7 @@ def test_gap_of_another_version_is_a_gap(more: dict[str, Any]) -> None:
     ],
 )
 def test_what_isnt_a_gap_is_counted_and_named(bad: bytes | None) -> None:
-    """Whoever wrote it, the gaps around it are shown."""
+    """Whatever program wrote it, the gaps around it are shown."""
     overview = overview_of(value(), bad, value("g-2"))
     assert len(overview.gaps) == 2
     assert overview.invalid == 1
@@ -159,7 +159,7 @@ def test_what_isnt_a_gap_is_counted_and_named(bad: bytes | None) -> None:
 
 
 def test_memory_is_bounded_by_the_latest_gaps() -> None:
-    """Those that came first are left out, and that is told."""
+    """Those that came first are left out, which is reported."""
     values = [value(f"g-{number}") for number in range(12)]
     overview = overview_of(*values, value("g-11", until=None), most=10)
     assert set(ids(overview)) == {f"g-{number}" for number in range(2, 12)}

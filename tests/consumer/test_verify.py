@@ -280,7 +280,7 @@ async def test_refused_records_are_no_holes(topic: Topic) -> None:
 
 
 async def test_aborted_transactions_are_left_out(topic: Topic) -> None:
-    """Their records show with read_uncommitted alone; markers leave no hole."""
+    """Their records show only with read_uncommitted; markers leave no hole."""
     await in_thread(transact, topic, rows(1, 2), True)
     await in_thread(transact, topic, rows(3, 4), False)
     await in_thread(transact, topic, rows(3, 4), True)
@@ -294,7 +294,7 @@ async def test_aborted_transactions_are_left_out(topic: Topic) -> None:
 
 
 async def test_markers_excuse_no_hole(topic: Topic, compacted: Topic) -> None:
-    """Where nothing is compacted, offsets without record are no excuse."""
+    """Where nothing is compacted, offsets without record don't excuse it."""
     for each in (topic, compacted):
         await in_thread(transact, each, rows(1, 2), True)
         await in_thread(transact, each, rows(3), False)
@@ -307,7 +307,7 @@ async def test_markers_excuse_no_hole(topic: Topic, compacted: Topic) -> None:
 
 
 async def test_an_open_transaction_is_named(topic: Topic) -> None:
-    """What stands behind it isn't read, and the end isn't called missing."""
+    """What follows it isn't read, and the end isn't called missing."""
     write(topic, rows(1, 2))
     servers = topic.bootstrap_servers
     with open_transaction(servers, topic.name, written(rows(3))):

@@ -1,4 +1,4 @@
-"""One end-to-end test: an account, its servers and bridges, their end and judgement."""
+"""One end-to-end test: an account, its servers and bridges, their end and judgment."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Account:
 
     @classmethod
     def new(cls) -> Self:
-        """Make an account that nobody else has."""
+        """Make an account that no other test has."""
         client_id = f"client-{secrets.token_hex(4)}"
         token = f"canary-{secrets.token_hex(12)}"
         return cls(client_id, f"private-client.{client_id}", token)
@@ -314,7 +314,7 @@ class Scene:
         left = 0
         committed: dict[str, object] = {}
         for folder, bridge in {each.outbox: each for each in self._made}.items():
-            # What another program has in its place is no outbox.
+            # What another program has in its place isn't an outbox.
             file, started = folder / "outbox.sqlite3", "service.started"
             if not file.exists() or started not in bridge.all_output:
                 continue

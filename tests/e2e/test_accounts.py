@@ -76,7 +76,7 @@ def _bridge(scene: Scene, api: DryApi, known: _Known, **settings: Any) -> Bridge
 def _bridge_of_one(
     scene: Scene, api: DryApi, known: _Known, **settings: Any
 ) -> BridgeProcess:
-    """Describe a bridge of the first account alone."""
+    """Describe a bridge of only the first account."""
     account = known.accounts[0]
     return scene.bridge(
         api.url,
@@ -177,7 +177,7 @@ async def test_a_refused_account_joins_once_its_token_is_right(
 
 
 async def _wait_asked(api: DryApi, account: Account, count: int) -> None:
-    """Wait until an account has asked for so many authorisations."""
+    """Wait until an account has asked for so many authorizations."""
 
     def asked() -> int:
         return [request.channel for request in api.authorizations].count(

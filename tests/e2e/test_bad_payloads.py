@@ -1,4 +1,4 @@
-"""Payloads that are no job status: dead letters, while the stream goes on."""
+"""Payloads that aren't job statuses: dead letters, while the stream goes on."""
 
 from __future__ import annotations
 

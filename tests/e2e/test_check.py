@@ -11,7 +11,7 @@ from tests.e2e.scene import Scene
 from tests.kit.bridge_process import BridgeProcess
 
 
-# What a bridge logs of a socket, a partition or an id that somebody took from it.
+# What a bridge logs of a socket, a partition or an id that another took from it.
 _DISTURBANCES = (
     "session.lost",
     "session.failed",

@@ -1,4 +1,4 @@
-"""The counts add up: whatever happens, at each moment that somebody looks."""
+"""The counts add up: whatever happens, at each moment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _OPEN_SECONDS = 20.0
 
 _IMAGE = data_uri(jpeg(10))
 
-# A preview of the flood's is no image: it fills the disk as a dead letter.
+# A preview of the flood's isn't an image: it fills the disk as a dead letter.
 _NO_IMAGE = "data:image/jpeg;base64," + "A" * 8_000
 
 _SCRAPE_SECONDS = 0.05
@@ -62,7 +62,7 @@ def _check(metrics: Metrics) -> None:
 def _offered(metrics: Metrics) -> int:
     """Give how many records the intakes say that they have made."""
     names = ("bridge_events_accepted_total", "bridge_previews_accepted_total")
-    # Of a preview that is no image: the event went on without it.
+    # Of a preview that isn't an image: the event went on without it.
     letters = metrics.total("bridge_dlq_records_total", reason="invalid_preview")
     return sum(map(metrics.total, names)) + letters
 

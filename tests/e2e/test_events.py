@@ -43,7 +43,7 @@ async def test_previews_go_to_a_topic_of_their_own(
     dryapi: str,
     preview_topic: str,
 ) -> None:
-    """The image's bytes stand there; the event refers to them by key and digest."""
+    """The image's bytes are there; the event refers to them by key and digest."""
     job = str(uuid.uuid4())
     images = [jpeg(10), jpeg(200)]
     uris = [data_uri(each) for each in images]
@@ -51,7 +51,7 @@ async def test_previews_go_to_a_topic_of_their_own(
     bridge = scene.bridge(dryapi, previews="topic")
     await bridge.start_and_wait()
     await scene.publish(texts)
-    # Four events, two images, and what is no image.
+    # Four events, two images, and what isn't one.
     metrics = await bridge.wait_metrics(lambda now: now.published == 7)
     assert metrics.total("bridge_events_accepted_total") == len(texts)
     assert metrics.total("bridge_previews_accepted_total") == len(images)
@@ -151,7 +151,7 @@ def _marks(records: Sequence[Record]) -> list[tuple[bytes | None, bytes | None]]
 async def test_steps_back_are_marked_and_late_events_are_dead_letters(
     scene: Scene, dryapi: str
 ) -> None:
-    """A reader of the topic can tell them apart, and that outlives a kill -9."""
+    """A reader of the topic can distinguish them, and that outlives a kill -9."""
     job = str(uuid.uuid4())
     running = [
         _event(job, "processing", "0.00"),

@@ -221,7 +221,7 @@ _Fault = Callable[[BridgeProcess, PusherProxy], AbstractAsyncContextManager[None
     [
         pytest.param(_standing_still, "suspended", {}, 1, marks=pytest.mark.slow),
         (_hanging, "deaf", _ALERT, 1),
-        # With a job in flight silence is probed, and is no gap. The first probe, by
+        # With a job in flight silence is probed, and not a gap. The first probe, by
         # which a session learns whether its server answers any, comes after 5 s.
         pytest.param(_unsubscribed, "deaf", _WATCHFUL, 3, marks=pytest.mark.slow),
     ],

@@ -47,7 +47,7 @@ async def test_events_are_read_while_kafka_is_away_and_arrive_when_it_is_back(
 
         await trio.to_thread.run_sync(own_kafka.start)
         await load.stop()
-    # A batch that was on its way is given up only after its time.
+    # A batch that was on its way is abandoned only after its time.
     after = await bridge.wait_metrics(
         lambda now: now.read == load.count and now.waiting == 0
     )
@@ -85,7 +85,7 @@ async def test_a_broker_that_stands_still_for_half_a_minute_costs_nothing(
 async def test_a_restarted_soketi_is_subscribed_again_with_a_new_signature(
     scene: Scene, api: DryApi, own_soketi: SoketiServer, how: str
 ) -> None:
-    """Events flow again, authorised for the new socket; the time between is a gap."""
+    """Events flow again, authorized for the new socket; the time between is a gap."""
     code = 4200 if how == "stop" else None
     bridge = scene.bridge(api.url)
     await bridge.start_and_wait()

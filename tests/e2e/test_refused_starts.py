@@ -39,7 +39,7 @@ _ENDS: dict[str, tuple[Mapping[str, object], int, tuple[str, ...]]] = {
         ("HTTP 401", "BRIDGE_API_TOKEN"),
     ),
     "a wrong client id": (
-        {"client_id": "somebody-else"},
+        {"client_id": "another-client"},
         3,
         ("HTTP 403", "BRIDGE_CLIENT_ID"),
     ),
@@ -170,9 +170,7 @@ def _contents(place: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "content", [b"This is no database.\n" * 1000, b"SQLite format"]
-)
+@pytest.mark.parametrize("content", [b"Not a database.\n" * 1000, b"SQLite format"])
 async def test_a_file_that_is_no_outbox_is_set_aside_as_it_is(
     scene: Scene, dryapi: str, content: bytes
 ) -> None:

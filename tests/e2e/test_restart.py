@@ -25,7 +25,7 @@ from tests.kit.reader import Record
 async def test_a_signal_under_load_drains(
     scene: Scene, dryapi: str, number: signal.Signals
 ) -> None:
-    """It ends with 0, an empty outbox, and a record for each event that it read."""
+    """It ends cleanly: an empty outbox, and a record for each event that it read."""
     bridge = scene.bridge(dryapi)
     await bridge.start_and_wait()
     async with scene.load(steady=True, arrives="some") as load:
@@ -103,7 +103,7 @@ async def test_sigterm_under_load_while_kafka_hangs_keeps_the_rows(
 async def test_a_refused_start_still_delivers_what_an_earlier_run_left(
     scene: Scene, dryapi: str, own_kafka: KafkaServer
 ) -> None:
-    """With a token that is no longer good it ends with 3, and the rows are in Kafka."""
+    """With a token that has expired the code is 3, and the rows are in Kafka."""
     bridge = scene.bridge(dryapi, shutdown_timeout_seconds=0.1)
     await bridge.start_and_wait()
     async with scene.load() as load:
@@ -118,7 +118,7 @@ async def test_a_refused_start_still_delivers_what_an_earlier_run_left(
         dryapi,
         outbox_dir=bridge.outbox,
         api_token=f"{scene.account.token}-revoked",
-        # A broker that has just started takes its time on a busy machine.
+        # A broker that has just started is slow on a busy machine.
         shutdown_timeout_seconds=60,
     )
     refused.start()
@@ -232,7 +232,7 @@ async def test_a_bridge_that_was_cut_off_is_fenced_by_its_successor(
         dryapi,
         delivery="transactional",
         kafka_bootstrap_servers=proxy.bootstrap_servers,
-        # It must not give up by itself, however slow the machine.
+        # It must not end by itself, however slow the machine.
         kafka_transaction_timeout_seconds=60,
     )
     await _hold_back(scene, zombie, proxy)

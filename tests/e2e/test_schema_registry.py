@@ -1,4 +1,4 @@
-"""A bridge with a Schema Registry, from soketi to Confluent's own deserialiser."""
+"""A bridge with a Schema Registry, from soketi to Confluent's own deserializer."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def _waits_for_registry(answer: Answer) -> bool:
     return subscribed and "Schema Registry" in answer.check("kafka-now")["detail"]
 
 
-def _deserialised(
+def _deserialized(
     registry: RegistryServer, topic: str, records: Sequence[Record]
 ) -> list[Any]:
-    """Read values as a consumer does that has the registry's URL alone."""
+    """Read values as a consumer does that has only the registry's URL."""
     context = SerializationContext(topic, MessageField.VALUE)
     with SchemaRegistryClient({"url": registry.url, "timeout": 10}) as client:
         # Without it the client asks for associations of topics and schemas first.
         # Apicurio has none, and on a busy machine some of its answers never came.
-        deserialise = JSONDeserializer(
+        deserialize = JSONDeserializer(
             None,
             schema_registry_client=client,
             conf={"subject.name.strategy.type": "TOPIC"},
         )
-        return [deserialise(record.value, context) for record in records]
+        return [deserialize(record.value, context) for record in records]
 
 
 def _without_prefix(value: bytes) -> bytes:
@@ -80,13 +80,13 @@ async def test_events_wait_for_the_registry_and_go_out_in_its_format(
     causes = ("first_start", "stopped")
     ending = await scene.end(gaps=causes, framed=True, label=_without_prefix)
     found: dict[str, list[Any]] = defaultdict(list)
-    for value in _deserialised(registry, scene.topic.name, ending.jobs):
+    for value in _deserialized(registry, scene.topic.name, ending.jobs):
         found[value["request_id"]].append(value)
     assert found == {
         key: [json.loads(value) for value in values]
         for key, values in load.accepted.items()
     }
-    gaps = _deserialised(registry, scene.topic.gaps, ending.gap_records)
+    gaps = _deserialized(registry, scene.topic.gaps, ending.gap_records)
     assert {gap["cause"] for gap in gaps} == set(causes)
 
     # The bridge's own readers look behind the prefix.

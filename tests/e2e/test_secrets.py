@@ -139,7 +139,7 @@ def _complain(
 
 
 def _events(canaries: Canaries) -> Iterator[str]:
-    """Give events of every kind, each with something that must not be told."""
+    """Give events of every kind, each with something that must not be shown."""
     for number in range(20):
         request_id, texts = job(2, [canaries.preview])
         for text in texts:
@@ -236,7 +236,7 @@ async def test_a_leaky_bridge_is_found_out(
     canaries: Canaries,
     tmp_path: Path,
 ) -> None:
-    """Without its last line of defence the same roads lead all of them out."""
+    """Without its last line of defense the same roads lead all of them out."""
     bridge = scene.bridge(
         api.url,
         pusher_url=pusher_proxy.url,

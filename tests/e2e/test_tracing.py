@@ -88,7 +88,7 @@ async def test_a_context_lasts_over_a_crash(
     }
     before = [*processes.values()].count(processes[_first(records)])
     after = len(processes) - before
-    # What was on its way at the kill stands in the log, and nobody was told so.
+    # What was on its way at the kill is in the log, without an acknowledgement.
     assert before == first
     assert 0 < after <= load.count - first
     assert len(set(processes.values())) == 2

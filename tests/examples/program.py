@@ -95,7 +95,7 @@ async def running(argv: Sequence[str | Path], folder: Path) -> AsyncIterator[Pro
 async def caught_up(topic: Topic, group: str) -> None:
     """Wait until a group has committed the end of every partition."""
     with trio.fail_after(_LINE_SECONDS):
-        # The broker tells nobody; it has to be asked.
+        # The broker notifies no client; it has to be asked.
         while not await trio.to_thread.run_sync(  # noqa: ASYNC110
             _is_caught_up, topic, group
         ):

@@ -17,7 +17,7 @@ from tests.kit import wheels
 
 _EXAMPLE = Path(__file__).parents[2] / "examples" / "java" / "JobConsumer.java"
 
-# 128 + SIGTERM: what a JVM ends with when it is told to.
+# 128 + SIGTERM: a JVM's exit code after SIGTERM.
 _TERMINATED = 143
 
 

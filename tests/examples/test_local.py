@@ -24,7 +24,7 @@ _MARK = "LOCAL_RUN_TEST"
 
 
 class _Runner:
-    """One run, whose processes and files can be told from any other's."""
+    """One run, whose processes and files differ from any other's."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -78,7 +78,7 @@ def runner(tmp_path: Path) -> Iterator[_Runner]:
 
 @pytest.mark.connected
 def test_a_timed_run_agrees_and_leaves_nothing(runner: _Runner) -> None:
-    """With a Kafka of its own it prints counts that agree, and ends with 0."""
+    """With a Kafka of its own it prints counts that agree, and ends cleanly."""
     process = runner.start("--for", "3", "--rate", "40")
     output, errors = process.communicate(timeout=50)
 

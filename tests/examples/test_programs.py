@@ -202,7 +202,7 @@ async def test_is_right_on_a_compacted_topic(
 async def test_a_table_follows_and_goes_on_after_ctrl_c(
     topic: Topic, publish: Publish, tmp_path: Path
 ) -> None:
-    """It reports each change, ends with 0, and nothing twice when it is back."""
+    """It reports each change, ends cleanly, and repeats nothing when it is back."""
     await publish(whole_job("job-1"))
     async with running(example("latest_state.py", topic), tmp_path) as program:
         lines = await program.lines(1)
@@ -278,9 +278,9 @@ async def test_says_when_data_may_be_missing(topic: Topic, rooms: Rooms) -> None
 # -- previews.py ----------------------------------------------------------------------
 
 
-def _showing(job: Job, colour: str, kind: str) -> tuple[Job, bytes]:
+def _showing(job: Job, color: str, kind: str) -> tuple[Job, bytes]:
     written = io.BytesIO()
-    Image.new("RGB", (8, 8), colour).save(written, kind)
+    Image.new("RGB", (8, 8), color).save(written, kind)
     text = base64.b64encode(written.getvalue()).decode()
     return job | {"preview": f"data:image/{kind};base64,{text}"}, written.getvalue()
 

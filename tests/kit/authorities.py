@@ -65,7 +65,7 @@ class Authority:
             not_before=dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
             not_after=dt.datetime.now(dt.UTC) + dt.timedelta(days=days),
         )
-        # Kafka takes PKCS#8 alone; trustme writes the older form.
+        # Kafka takes only PKCS#8; trustme writes the older form.
         key = serialization.load_pem_private_key(made.private_key_pem.bytes(), None)
         key_text = key.private_bytes(
             serialization.Encoding.PEM,

@@ -103,7 +103,7 @@ class Metrics:
 
     @property
     def published(self) -> int:
-        """Records that Kafka has, dead letters included; gaps are no events."""
+        """Records that Kafka has, dead letters included; gaps aren't events."""
         name = "bridge_records_published_total"
         topics = {s.labels["topic"] for s in self._samples if s.name == name}
         return sum(
@@ -209,7 +209,7 @@ class BridgeProcess:
 
     @property
     def ended_unseen(self) -> bool:
-        """Whether it has ended though nobody killed it or waited for its end."""
+        """Whether it has ended though no test killed it or waited for its end."""
         return not self.running and not self._end_was_seen
 
     async def wait_exit(self, seconds: float = PATIENCE_SECONDS) -> int:
@@ -235,7 +235,7 @@ class BridgeProcess:
 
     @property
     def sentences(self) -> list[str]:
-        """What it has said to people since its start: lines that are no logs."""
+        """What it has said to people since its start: lines that aren't logs."""
         lines = self._child.output().splitlines()
         return [line for line in lines if not line.startswith("{")]
 
@@ -267,7 +267,7 @@ class BridgeProcess:
     # -- What its health port answers -----------------------------------------
 
     async def ask(self, path: str) -> Answer | None:
-        """Ask `/livez` or `/readyz`; None if nobody answers."""
+        """Ask `/livez` or `/readyz`; None without an answer."""
         answer = await trio.to_thread.run_sync(self.get, path)
         if answer is None:
             return None
@@ -330,7 +330,7 @@ class BridgeProcess:
             while True:
                 if not self.running:
                     raise self._child.error(f"ended before {path} was as wanted")
-                # While it starts nobody listens yet.
+                # While it starts its port isn't open yet.
                 last = await look()
                 if last is not None and condition(last):
                     return last
@@ -392,7 +392,7 @@ def rows_in(folder: Path, condition: str = "") -> list[Row]:
     query = (
         "SELECT ce_id, topic, value FROM rows"
         " JOIN partitions ON partitions.id = rows.position >> 40"
-        # Gaps are no events.
+        # Gaps aren't events.
         " WHERE topic NOT LIKE '%.gaps'"
     )
     with closing(sqlite3.connect(folder / "outbox.sqlite3")) as connection:

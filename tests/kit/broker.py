@@ -1,4 +1,4 @@
-"""A Kafka that somebody runs: its address, and orders about topics."""
+"""A Kafka that runs: its address, and orders about topics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class BrokerError(Exception):
 
 
 class KafkaBroker:
-    """A Kafka that somebody runs: its address, and orders about topics."""
+    """A Kafka that runs: its address, and orders about topics."""
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 Everything is fetched into a folder with a passing name, checked there, and renamed
 into its place, which carries a digest of the recipe. So a folder under its final
 name is always whole, an interrupted download is never taken for one, and a
-changed recipe installs anew beside the old one, which another clone may use.
+changed recipe installs again beside the old one, which another clone may use.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def cached(
         with _lock(cache, progress):
             if target.is_dir():  # another process was faster
                 return target
-            # Whoever made these is gone: the lock is ours.
+            # The process that made these is gone: the lock is ours.
             for leftover in cache.glob(f"{_PARTIAL_PREFIX}{name}-*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             progress(f"Fetching {title}, once ...")

@@ -33,7 +33,7 @@ class GuardedKafka(KafkaServer):
         }
 
     def allow(self, kind: ResourceType, name: str, *operations: AclOperation) -> None:
-        """Give the user rights on all that begins with a name."""
+        """Grant permissions on all that begins with a name."""
         rights = (Right(kind, name, one, prefixed=True) for one in operations)
         grant(self, _USER, *rights)
 

@@ -32,14 +32,14 @@ class Right(msgspec.Struct, frozen=True):
 
 
 def grant(broker: KafkaBroker, user: str, *rights: Right) -> None:
-    """Give a user rights."""
+    """Grant permissions to a user."""
     bindings = [AclBinding(*_entry(user, right)) for right in rights]
     for created in broker.admin.create_acls(bindings).values():
         created.result(_PATIENCE_SECONDS)
 
 
 def revoke(broker: KafkaBroker, user: str, *rights: Right) -> None:
-    """Take rights back that a user has."""
+    """Revoke permissions that a user has."""
     asked = [AclBindingFilter(*_entry(user, right)) for right in rights]
     for deleted in broker.admin.delete_acls(asked).values():
         assert deleted.result(_PATIENCE_SECONDS)
@@ -55,7 +55,7 @@ def _entry(user: str, right: Right) -> tuple[Any, ...]:
 
 
 class Guest:
-    """Somebody new at the listener `SCRAM`, without any right at first."""
+    """A new user at the listener `SCRAM`, without permissions at first."""
 
     def __init__(self, secure: SecureKafka) -> None:
         self.name = f"guest-{uuid.uuid4().hex[:8]}"
@@ -67,9 +67,9 @@ class Guest:
         return {**self._secure.settings("SCRAM"), "sasl_username": self.name}
 
     def allow(self, *rights: Right) -> None:
-        """Give him rights."""
+        """Grant permissions."""
         grant(self._secure, self.name, *rights)
 
     def forbid(self, *rights: Right) -> None:
-        """Take rights back that he has."""
+        """Revoke permissions."""
         revoke(self._secure, self.name, *rights)

@@ -41,7 +41,7 @@ class IdentityProvider:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self._identity.certificate, self._identity.key)
         self._tokens = _serve(self._give_token)
-        # In each connection's own thread: one that is only open holds up nobody.
+        # In each connection's own thread: one that is only open delays no other.
         self._tokens.socket = context.wrap_socket(
             self._tokens.socket, server_side=True, do_handshake_on_connect=False
         )

@@ -5,7 +5,7 @@
 prints the path of the environment, whose `jars` and `modules` belong on the class
 path. Coordinates of five parts (group, artifact, version, classifier, packaging) name
 one file, without what it depends on: its path is printed. jgo's own settings are
-honoured: repositories named in its configuration file come beside the central one, and
+honored: repositories named in its configuration file come beside the central one, and
 proxies come from the environment.
 """
 

@@ -107,7 +107,7 @@ def _place(topic: ReadTopic, record: Record) -> str:
 
 
 class _Judge:
-    """One scene's judgement: which records have the form, and what follows."""
+    """One scene's judgment: which records have the form, and what follows."""
 
     def __init__(
         self, topics: Sequence[ReadTopic], expected: Expected, verdict: Verdict
@@ -393,7 +393,7 @@ def _take_letter(
         return False
     for name in (event, hashlib.sha256(event).hexdigest()):
         keys = letters.get(name, [])
-        # A key may be found or not where the value is no JSON object.
+        # A key may be found or not where the value isn't a JSON object.
         found = [each for each in keys if each == key or "" in {each, key}]
         if found:
             keys.remove(max(found, key=len))
@@ -417,7 +417,7 @@ class _Course:
         if is_same and not seen.anomalies:
             yield f"job {seen.key}: {seen.place} is an unmarked duplicate"
         if not is_same and "duplicate" in seen.anomalies:
-            yield f"job {seen.key}: {seen.place} is no duplicate"
+            yield f"job {seen.key}: {seen.place} isn't a duplicate"
         self._last = seen.record.value
         if seen.text("bridge_origin") == "socket":
             process, _, counter = seen.record.headers["ce_id"].partition(b"-")

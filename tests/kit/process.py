@@ -1,7 +1,7 @@
 """Child processes: started in their own session, awaited, ended, never left over.
 
-A child stands in a session of its own, so that Ctrl-C at the terminal reaches
-whoever started it and not the child. That alone would leave it running when the
+A child has a session of its own, so that Ctrl-C at the terminal reaches
+its starter and not the child. That alone would leave it running when the
 starter is killed; therefore each child has a watchdog, a shell in yet another
 session that waits on a pipe whose other end only the starter holds. The pipe's
 end says that the starter is gone, however it went, and the watchdog kills the
@@ -203,7 +203,7 @@ class ChildProcess:
 def _say_line(pipe: IO[bytes] | None) -> None:
     """Write one line into a waiting shell and close the pipe."""
     assert pipe is not None
-    # The shell may have been killed already: then there is no one to tell.
+    # The shell may have been killed already: then no process reads it.
     with contextlib.suppress(BrokenPipeError), pipe:
         pipe.write(b"\n")
 
@@ -276,7 +276,7 @@ class ChildServer(ABC):
     """A server of one child or several; entering it starts it, leaving it ends it.
 
     In between it may be stopped, killed, paused and started again, as a whole or one
-    child alone, by its number from 1: its ports stay.
+    single child, by its number from 1: its ports stay.
     """
 
     # Below pytest's 60 s, so that the error with the log's tail comes first.

@@ -1,4 +1,4 @@
-"""Producers of aiokafka's that this process has made, and those that nobody closed.
+"""Producers of aiokafka's that this process has made, and those that weren't closed.
 
 aiokafka warns of one when the garbage collector meets it, in some later test; here the
 test that left it is named.

@@ -1,4 +1,4 @@
-"""A soketi that somebody runs: its address, its app, and publishing through it."""
+"""A soketi that runs: its address, its app, and publishing through it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Event:
 
 
 class Soketi:
-    """A soketi that somebody runs: its address, its app, and publishing."""
+    """A soketi that runs: its address, its app, and publishing."""
 
     def __init__(self, url: str, app: App) -> None:
         self.url = url

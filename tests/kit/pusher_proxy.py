@@ -8,7 +8,7 @@ from tests.kit.proxy import Chunks, FaultProxy, Frames, View
 _END_OF_HEAD = b"\r\n\r\n"
 
 # RFC 6455 section 5.2: control frames have the opcode's highest bit, a length above
-# 125 stands in two bytes, above 65,535 in eight; what a server sends has no mask.
+# 125 is in two bytes, above 65,535 in eight; what a server sends has no mask.
 _CONTROL, _SHORT_LENGTH = 0x08, 0x7F
 _LONGER = {126: 2, 127: 8}
 _LONGEST_SHORT = 125

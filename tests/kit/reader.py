@@ -33,7 +33,7 @@ class ReadTimeoutError(Exception):
 
 @dataclass(frozen=True)
 class Record:
-    """One record as it stands on a topic."""
+    """One record as it is on a topic."""
 
     partition: int
     offset: int
@@ -81,12 +81,12 @@ def consumer_of(bootstrap_servers: str, **more: object) -> Consumer:
 def _read(
     consumer: Consumer, topic: str, expected: int | None, deadline: float
 ) -> list[Record]:
-    """Read with a consumer that belongs to this call alone."""
+    """Read with a consumer of this call's own."""
     partitions = partitions_of(consumer, topic, max(deadline - time.monotonic(), 0.1))
     consumer.assign(
         [TopicPartition(topic, number, OFFSET_BEGINNING) for number in partitions]
     )
-    # By place: what the client gives twice stands there once all the same.
+    # By place: what the client gives twice is kept once.
     records: dict[tuple[int, int], Record] = {}
     unfinished = set(partitions)
     while unfinished or len(records) < (expected or 0):

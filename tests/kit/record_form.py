@@ -66,7 +66,7 @@ class Form:
         try:
             headers = {name: text.decode() for name, text in record.headers.items()}
         except UnicodeDecodeError as error:
-            return [*found, f"a header is no text: {error}"], None
+            return [*found, f"a header isn't text: {error}"], None
         broken = [
             f"headers: {each.message}" for each in self._headers.iter_errors(headers)
         ]
@@ -178,5 +178,5 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _no_number(text: str) -> NoReturn:
-    message = f"{text} is no number"
+    message = f"{text} isn't a number"
     raise ValueError(message)

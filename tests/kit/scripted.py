@@ -79,7 +79,7 @@ class Peer:
                 await self.acknowledge()
 
     async def read_until(self, event: str) -> dict[str, Any]:
-        """Wait for a frame with this event's name, and pass over others."""
+        """Wait for a frame with this event's name, and ignore others."""
         while True:
             frame = await self.read()
             if frame["event"] == event:
@@ -149,11 +149,11 @@ class ScriptedServer:
         self.live = 0
 
     async def open_stream(self, host: str, port: int) -> trio.abc.Stream:
-        """Stand in for `trio.open_tcp_stream`."""
+        """Replace `trio.open_tcp_stream`."""
         self.dials.append(trio.current_time())
         self.targets.append((host, port))
         index = min(len(self.dials), len(self._scripts)) - 1
-        # Whoever is cancelled here has no stream yet, as with a real one.
+        # A client that is cancelled here has no stream yet, as with a real one.
         await trio.lowlevel.checkpoint()
         client, server = trio.testing.memory_stream_pair()
         self._nursery.start_soon(self._serve, self._scripts[index], server)
@@ -205,7 +205,7 @@ def spoken(script: Callable[[Peer], Awaitable[None]]) -> Script:
 
         async def read() -> None:
             await socket._reader_task()  # noqa: SLF001
-            # Nothing else tells of a client that goes before it has asked.
+            # Nothing else shows that a client goes before it has asked.
             asking.cancel()
 
         async with trio.open_nursery() as nursery:
@@ -239,7 +239,7 @@ async def work(peer: Peer) -> None:
 
 
 def closing(code: int, *, say_so: bool = True) -> Script:
-    """Make a script that greets nobody and closes with a code."""
+    """Make a script that closes with a code, without a greeting."""
 
     async def script(peer: Peer) -> None:
         if say_so:

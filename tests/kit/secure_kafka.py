@@ -27,7 +27,7 @@ from tests.kit.process import free_ports
 
 
 USER = "bridge"
-# Whose password tests change, at `ROTATING` alone.
+# Whose password tests change, only at `ROTATING`.
 ROTATING_USER = "rotating"
 PASSWORD = "canary-of-a-password"
 _PATIENCE_SECONDS = 30.0
@@ -45,12 +45,12 @@ _VALIDATOR = f"{_MODULES}.oauthbearer.OAuthBearerValidatorCallbackHandler"
 # Where clients have to show one of their own, alone or beside a password.
 _WITH_CERTIFICATE = ("MUTUAL", "ROTATING")
 
-# Whoever comes with a certificate, whatever stands in it.
+# Every client with a certificate, whatever its name.
 _MUTUAL_USER = "mutual"
 
 _GUARD = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
 
-# After so long a broker ends a connection whose client doesn't sign in anew, which
+# After so long a broker ends a connection whose client doesn't sign in again, which
 # aiokafka's don't: a test of a password that is exchanged waits for it.
 _SESSION_MS = 1_500
 
@@ -71,7 +71,7 @@ class SecureKafka(KafkaServer):
     """One broker that asks in many ways who comes.
 
     `EXPIRED` shows a certificate that was good once; `MISNAMED` sends its clients on to
-    an address that doesn't stand in its certificate; `ROTATING`
+    an address that isn't in its certificate; `ROTATING`
     ends each connection after a second and a half.
     """
 
@@ -177,7 +177,7 @@ class SecureKafka(KafkaServer):
 
     @property
     def _owners(self) -> list[str]:
-        """Who may do anything; the first comes over listeners that ask nobody."""
+        """Who may do anything; the first comes over listeners without a sign-in."""
         client = self.provider.client_id
         return ["ANONYMOUS", USER, ROTATING_USER, _MUTUAL_USER, client]
 

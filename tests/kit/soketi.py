@@ -23,7 +23,7 @@ from tests.kit.process import (
 from tests.kit.publisher import App, Soketi
 
 
-# At the end of a run nobody is connected any more and soketi holds no data, so
+# At the end of a run no client is connected and soketi holds no data, so
 # its 3.2 s would be waited for nothing; half a second lets it close its sockets.
 _CLOSE_GRACE_SECONDS = 0.5
 

@@ -89,7 +89,7 @@ def _row(family: Metric) -> str:
 
 
 def _labels(family: Metric) -> Iterator[str]:
-    # The bounds of a histogram's buckets are no label of ours.
+    # The bounds of a histogram's buckets aren't a label of ours.
     yield from (label for label in family.samples[0].labels if label != "le")
 
 

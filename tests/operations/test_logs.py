@@ -93,7 +93,7 @@ def test_level_is_a_threshold(out: _Stream) -> None:
     """What is less severe is not written, from the bridge or a library."""
     logs.configure("json", "warning", out)
     _LOG.info("room.entered")
-    logging.getLogger("somebody").info("hello")
+    logging.getLogger("other").info("hello")
     _LOG.error("room.burning")
     assert out.events() == ["room.burning"]
 
@@ -103,7 +103,7 @@ def test_level_is_a_threshold(out: _Stream) -> None:
     [
         *("aiokafka.client", "asyncio", "httpx", "httpcore.http11"),
         # Not `trio_websocket`, as one might think.
-        *("trio-websocket", "opentelemetry.sdk", "somebody.new"),
+        *("trio-websocket", "opentelemetry.sdk", "other.new"),
     ],
 )
 def test_libraries_are_tamed_even_at_debug(out: _Stream, name: str) -> None:

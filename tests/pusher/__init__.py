@@ -1,1 +1,1 @@
-"""Tests of the Pusher session: its parts alone, then the whole against scripts."""
+"""Tests of the Pusher session: its parts, then the whole against scripts."""

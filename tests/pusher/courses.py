@@ -1,4 +1,4 @@
-"""What a session tells of one connection, on which things happen by a table."""
+"""What a session reports of one connection, on which things happen by a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Course: TypeAlias = Sequence[tuple[Any, ...]]
 
 
 class Ear:
-    """What a session told of its hearing."""
+    """What a session reported of its coverage."""
 
     def __init__(self, *, is_set_back: bool = False) -> None:
         self.subscriptions: list[int] = []
@@ -29,7 +29,7 @@ class Ear:
         self._latest_us = 0
 
     def subscribed(self, at_us: int) -> None:
-        """Hear of a subscription."""
+        """Note a subscription."""
         assert self._open, "a second subscription without an interruption"
         assert at_us >= self._latest_us, "a subscription before what it ends"
         self.subscriptions.append(at_us)
@@ -37,7 +37,7 @@ class Ear:
         self._latest_us = at_us
 
     def interrupted(self, interruption: Interruption) -> None:
-        """Hear of an interruption."""
+        """Note an interruption."""
         assert self.subscriptions, "an interruption of nothing"
         assert not self._open, "an interruption within an interruption"
         assert interruption.since_us > 0
@@ -113,7 +113,7 @@ def check(courses: Mapping[str, tuple[Course, list[Interruption]]]) -> None:
 
 
 async def _told(steps: Course) -> list[Interruption]:
-    """Give what is told of a course; what was sent is delivered."""
+    """Give what is reported of a course; what was sent is delivered."""
     sent: list[str] = []
 
     async def script(peer: Peer) -> None:

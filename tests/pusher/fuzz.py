@@ -164,7 +164,7 @@ def _says(text: str) -> Deed:
 
 def _ignores(seconds: float) -> Deed:
     async def ignore(peer: Peer) -> None:
-        # It hears of a client that goes, and answers nothing.
+        # It notices a client that goes, and answers nothing.
         with trio.move_on_after(seconds):
             while True:
                 await peer.socket.get_message()

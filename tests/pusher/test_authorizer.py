@@ -113,7 +113,7 @@ async def test_rows_28_29_30_a_status_is_final_or_worth_another_try(
 
 
 async def test_row_28_retry_after_is_kept_within_bounds(nursery: trio.Nursery) -> None:
-    """Seconds or a date, at most five minutes; nonsense is no wish."""
+    """Seconds or a date, at most five minutes; nonsense is ignored."""
     soon = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
     wishes = {
         "7": 7.0,

@@ -53,7 +53,7 @@ def test_row_16_over_capacity_waits_a_second_or_more() -> None:
 
 
 def test_row_28_retry_after_is_honored_and_spread() -> None:
-    """Many accounts that are told the same don't come back in the same moment."""
+    """Many accounts with the same answer don't come back in the same moment."""
     waits = [
         _backoff(seed, spread_seconds=2.0).delay(
             Action.RETRY_LATER, outage_seconds=0, retry_after_seconds=60

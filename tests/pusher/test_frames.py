@@ -1,4 +1,4 @@
-"""What is delivered, against wsproto alone: whatever a server sends, they agree."""
+"""What is delivered, against plain wsproto: whatever a server sends, they agree."""
 
 from __future__ import annotations
 

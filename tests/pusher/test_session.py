@@ -43,7 +43,7 @@ async def test_events_are_delivered_once_a_run_with_the_time_of_reading(
         assert statistics.subscribed
         assert statistics.state is State.SUBSCRIBED
         assert statistics.events == 3
-        # Two of the enrolment, and the pong behind the events.
+        # Two of the subscription, and the pong behind the events.
         assert statistics.frames == 6
         assert statistics.connects == {"subscribed": 1}
     assert not session.statistics.subscribed
@@ -138,7 +138,7 @@ async def test_rows_17_19_a_refusal_is_a_typed_error(
 async def test_rows_18_20_a_quota_and_codes_of_nobodys_are_no_fast_loop(
     code: int, least_seconds: float, autojump_clock: MockClock
 ) -> None:
-    """They are tried at a pace that harms nobody, and none of them is final."""
+    """They are tried at a harmless pace, and none of them is final."""
     async with staged(closing(code, say_so=False)) as (stage, session):
         await trio.sleep(300)
         waits = [later - earlier for earlier, later in pairwise(stage.server.dials)]
@@ -164,7 +164,7 @@ async def test_row_21_an_error_and_a_bare_end_are_judged_by_the_error(
 async def test_rows_22_23_37_39_what_nobody_waits_for_ends_nothing(
     autojump_clock: MockClock,
 ) -> None:
-    """Errors, control events in a channel, answers to nothing, and what is no event."""
+    """Errors, control events in a channel, answers to nothing, and non-events."""
     codes = (4200, 4009, 4301)
     shapes: tuple[object, ...] = ("words", None, {}, '{"message":"m"}', 5, [])
     controls = ("error", "connection_established", "ping", "pong")

@@ -20,7 +20,7 @@ from tests.kit.scripted import CHANNEL, staged, upgrade
 # to be below 12,000: buffers, caches, the thousand ended deadlines that trio may keep.
 _MOST_GROWTH_BYTES_A_FRAME = 4
 
-# Nobody answers pings while a flood lasts.
+# No server answers pings while a flood lasts.
 _HOUR_SECONDS = 3600
 
 

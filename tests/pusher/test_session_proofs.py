@@ -1,4 +1,4 @@
-"""What a session takes for a proof that it has heard everything, on the wire."""
+"""What a session takes for a proof that it has received everything, on the wire."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_what_is_told_reaches_back_to_what_was_proved() -> None:
             [(10, "proved"), (14, "not proved", await_ping, close(4200))],
             [Interruption(cut, 10 * SECOND, None, 4200)],
         ),
-        "frames that nobody asked for": (
+        "frames that weren't asked for": (
             [(8, _say_unasked), (10, close(4200))],
             [Interruption(cut, 1 * SECOND, None, 4200)],
         ),
@@ -142,7 +142,7 @@ async def test_an_event_right_behind_the_acknowledgement_is_no_earlier_echo(
     async def second(peer: Peer) -> None:
         await peer.establish()
         await peer.read_until("pusher:subscribe")
-        await peer.publish("too early for nobody")
+        await peer.publish("too early")
         await trio.sleep_until(5)
         acknowledgement = {
             "event": "pusher_internal:subscription_succeeded",
@@ -157,7 +157,7 @@ async def test_an_event_right_behind_the_acknowledgement_is_no_earlier_echo(
         await trio.sleep_until(60)
         # None is too early, neither before the acknowledgement nor right behind it.
         data = [event.data for event in stage.deliveries.events]
-        assert data[2:] == ["too early for nobody", "{}"]
+        assert data[2:] == ["too early", "{}"]
     assert [(one.cause, one.since_us) for one in ear.interruptions] == [
         (Cause.DISCONNECTED, 2 * SECOND),
         (Cause.DEAF, 5 * SECOND),
@@ -383,7 +383,7 @@ async def test_a_long_pause_is_looked_at_like_a_stall(
 async def test_a_jump_of_the_clock_is_a_stall_and_is_reported_once(
     autojump_clock: MockClock,
 ) -> None:
-    """Whoever looks first finds it; what is late by less than a second is none."""
+    """The first look finds it; what is late by less than a second is none."""
     stalls = Stalls(clock=trio.current_time)
     found: list[float] = []
     async with trio.open_nursery() as nursery:

@@ -1,4 +1,4 @@
-"""A session against a scripted server: authorising and subscribing."""
+"""A session against a scripted server: authorizing and subscribing."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class Scene:
         )
 
     async def sources(self) -> Counter[bytes]:
-        """Tell how often each letter's event stands on the topic of jobs."""
+        """Count how often each letter's event is on the topic of jobs."""
         return Counter(
             record.headers["bridge_replayed_ce_id"]
             for record in await self.read()

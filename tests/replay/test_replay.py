@@ -123,7 +123,7 @@ async def test_no_mixture_of_runs_replays_a_letter_twice(scene: Scene) -> None:
         sent(payload("job-3"), "invalid_field", ce_id="a-3"),
     )
     assert await scene.outcomes(reason="not_json") == {"replayed": 1, "not_chosen": 3}
-    # The old one stands behind a younger one.
+    # The old one follows a younger one.
     assert await scene.outcomes(since_ms=NOW_MS - 1_800_000) == {
         "already_replayed": 2,
         "replayed": 1,

@@ -36,12 +36,12 @@ _VALIDATOR = Draft202012Validator(_like_ecma(copy.deepcopy(_SCHEMA)))
 
 
 class UnfitError(Exception):
-    """The judge's verdict on a text that is no strict JSON."""
+    """The judge's verdict on a text that isn't strict JSON."""
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(dict(pairs)) != len(pairs):
-        raise UnfitError("a key stands there twice")
+        raise UnfitError("a key occurs twice")
     return dict(pairs)
 
 

@@ -57,7 +57,7 @@ def _texts(schema: Any) -> st.SearchStrategy[str]:
 
 @st.composite
 def _objects(draw: st.DrawFn, schema: Any) -> dict[str, Any]:
-    """Draw what is required, some of the rest, and members that nobody named."""
+    """Draw what is required, some of the rest, and members without a schema."""
     members = schema.get("properties", {})
     required = set(schema.get("required", []))
     others = schema.get("additionalProperties", True)

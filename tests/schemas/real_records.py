@@ -36,7 +36,7 @@ _JPEG = image("image/jpeg")
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A record as it stands on its topic."""
+    """A record as it is on its topic."""
 
     topic: str
     headers: dict[str, str]
@@ -166,7 +166,7 @@ def _records() -> Iterator[Record]:
             continue
         headers = dict(record.extra)
         is_late = headers[names.BRIDGE_REASON] == b"after_terminal"
-        # One that was cut is no event any more.
+        # One that was cut isn't an event any more.
         if is_late and names.BRIDGE_TRUNCATED not in headers:
             for replayed in _replayed(record):
                 yield replayed
@@ -187,13 +187,13 @@ def _stored(record: Record) -> StoredRecord:
 
 
 def written() -> Iterator[Written]:
-    """Give each record as it stands on its topic: first, sent again, with a prefix."""
+    """Give each record as it is on its topic: first, sent again, with a prefix."""
     for record in _records():
         is_json = record.envelope.content_type == names.JSON_CONTENT
         for how in ({}, {"is_resent": True}, {"is_framed": True} if is_json else {}):
             headers = _WRITER.headers(_stored(record), **how)
             by_name = {name: value.decode() for name, value in headers}
-            assert len(by_name) == len(headers), "a header stands there twice"
+            assert len(by_name) == len(headers), "a header occurs twice"
             subject = None if record.key is None else record.key.decode()
             assert by_name.get(names.CE_SUBJECT) == subject
             yield Written(record.topic, by_name, record.value)

@@ -111,7 +111,7 @@ def test_what_another_writer_registered_is_found(
 def test_the_errors_own_way_to_register_works(
     registry: RegistryServer, name: str
 ) -> None:
-    """Whoever copies the command out of the log has the schema there."""
+    """The command that the log shows puts the schema there."""
     if not (shutil.which("jq") and shutil.which("curl")):
         pytest.skip("the command needs jq and curl")
     client = made(registry.url, name)
@@ -192,7 +192,7 @@ def test_what_is_missing_is_an_error_where_nothing_may_be_registered(code: int) 
 def test_an_answer_that_is_no_id_says_what_to_do(
     reply: Reply, error: type[Exception], words: str
 ) -> None:
-    """What passes by itself is tried again; for the rest somebody must do something."""
+    """What passes by itself is tried again; the rest needs an operator."""
     with (
         ScriptedRegistry(always(reply)).serving() as registry,
         pytest.raises(error, match=words) as caught,
@@ -237,7 +237,7 @@ def test_credentials_that_a_registry_repeats_are_masked() -> None:
 
 
 def test_a_password_that_was_exchanged_is_read_again(tmp_path: Path) -> None:
-    """A refusal that crosses an exchange is no refusal."""
+    """A refusal that crosses an exchange doesn't count."""
     file = tmp_path / "password"
     file.write_text("old")
 
@@ -271,7 +271,7 @@ def test_a_registry_that_hangs_is_left_in_time(length: int) -> None:
 
 
 def test_an_outage_after_the_first_answer_changes_nothing() -> None:
-    """The id that was told stays: it never comes to mean another schema."""
+    """The id that was given stays: it never comes to mean another schema."""
     replies = [found(5), failure(503, 50301, "no leader"), found(6)]
     with ScriptedRegistry(lambda _: replies.pop(0)).serving() as registry:
         client = made(registry.url)
@@ -287,7 +287,7 @@ def test_an_outage_after_the_first_answer_changes_nothing() -> None:
 
 
 def test_the_environments_proxies_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A password must meet nobody that no setting of the bridge's names."""
+    """A password is sent to no host that the settings don't name."""
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")

@@ -42,7 +42,7 @@ def _flaws_of(schema: Schema) -> list[str]:
     flaws = [
         f"example {each}" for each in schema["examples"] if not judge.is_valid(each)
     ]
-    if not judge.is_valid({**first, "a member nobody knows": [1]}):
+    if not judge.is_valid({**first, "an unknown member": [1]}):
         flaws.append("a new member would be refused")
     for name in schema["required"]:
         less = {key: value for key, value in first.items() if key != name}

@@ -88,7 +88,7 @@ async def test_a_first_start_that_the_registry_refuses_ends_if_nothing_waits(
 async def test_the_program_of_the_docs_reads_jobs(
     registry: RegistryServer, topic: Topic, tmp_path: Path
 ) -> None:
-    """Whoever copies it gets each job, once the addresses are theirs."""
+    """A copy of it gets each job, once its addresses are changed."""
     (program,) = re.findall(r"```python\n(.*?)```", _DOCS.read_text("utf-8"), re.DOTALL)
     for printed, own in (
         ("http://localhost:8081", registry.url),

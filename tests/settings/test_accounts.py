@@ -151,7 +151,7 @@ def test_what_is_wrong_with_a_list_is_one_line(
 
 
 def test_only_a_file_lists_accounts() -> None:
-    """A variable is passed over with a warning, and a flag there is none."""
+    """A variable is ignored with a warning, and a flag there is none."""
     environ = {
         "BRIDGE_CLIENT_ID": "c",
         "BRIDGE_API_TOKEN": "t",
@@ -167,7 +167,7 @@ def test_only_a_file_lists_accounts() -> None:
 
 
 def test_a_reader_neither_needs_nor_judges_accounts(file: Path) -> None:
-    """A token that only the service can read keeps nobody from looking at a topic."""
+    """A token that only the service can read keeps no user from reading a topic."""
     file.write_text('[[accounts]]\napi_token_file = "/only/the/service"\n')
     settings = load({}, {"BRIDGE_CLIENT_ID": "c"}, file, Scope.READING).settings
     assert settings.all_accounts == ()

@@ -1,4 +1,4 @@
-"""Tests of the layers: which value wins, what is passed over, what is read."""
+"""Tests of the layers: which value wins, what is ignored, what is read."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ _MORE: list[tuple[dict[str, str], str, str, str]] = [
     (AWS, "PASSWORD", CANARY, f"must be {_WITH_PASSWORDS}"),
     (SCRAM, "OAUTH_SCOPE", "kafka", "must be OAUTHBEARER"),
     (SCRAM, "OAUTH_EXTENSIONS", "a=b", "must be OAUTHBEARER"),
-    # What would only fail at the broker is told at the start.
+    # What would only fail at the broker is reported at the start.
     (OAUTH, "OAUTH_TOKEN_URL", "id.example", ""),
     (OAUTH, "OAUTH_TOKEN_URL", f"https://u:{CANARY}@id.example", ""),
     *(
@@ -237,7 +237,7 @@ def test_no_webhooks_are_taken_unless_an_address_is_given() -> None:
 
 
 def test_address_and_secret_are_enough(tmp_path: Path) -> None:
-    """The secret is the single account's, and nobody is warned of a plain port."""
+    """The secret is the single account's, and a plain port causes no warning."""
     loaded = load({}, environment(LISTEN, SECRET), None)
     assert loaded.settings.webhook.address == ("0.0.0.0", 8443)  # noqa: S104 - as given
     (one,) = loaded.settings.all_accounts
@@ -346,7 +346,7 @@ def test_a_reader_needs_no_webhook_secret(tmp_path: Path) -> None:
 
 
 def test_every_secret_is_hidden_each_of_several_too(tmp_path: Path) -> None:
-    """One of two webhook secrets stands in a text without the other."""
+    """One of two webhook secrets is in a text without the other."""
     secret = tmp_path / "secret"
     secret.write_text("whsec_2 whsec_3\n")
     environ = environment(

@@ -54,7 +54,7 @@ def test_an_unchanged_file_is_not_read_again(tmp_path: Path) -> None:
     file = tmp_path / "token"
     write(file, "first", at=1)
     secret = Secret.from_file(file)
-    # Same size, same node, same time: only a second reading could tell.
+    # Same size, same node, same time: only a second reading could show it.
     write(file, "FIRST", at=1)
     assert secret.reveal() == "first"
 
@@ -131,7 +131,7 @@ def test_an_unusable_file_is_an_error_without_content_and_path(tmp_path: Path) -
 
 
 def test_each_value_is_hidden_before_anybody_has_it(tmp_path: Path) -> None:
-    """Who hides secrets is told the first value, and each that the file has later."""
+    """A redactor gets the first value, and each that the file has later."""
     file = tmp_path / "token"
     write(file, "first", at=1)
     secret = Secret.from_file(file, accepts=str.isalpha)
@@ -200,7 +200,7 @@ _WRONG: list[tuple[dict[str, str], str | None]] = [
 
 
 def test_no_problem_shows_a_secret(subtests: pytest.Subtests, tmp_path: Path) -> None:
-    """A secret wrong, misplaced or half written stands in no message."""
+    """A secret wrong, misplaced or half written is in no message."""
     for environ, toml in _WRONG:
         with subtests.test(environ=environ, toml=toml):
             variables = {f"BRIDGE_{name}": value for name, value in environ.items()}

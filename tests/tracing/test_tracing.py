@@ -163,7 +163,7 @@ def test_a_batch_links_to_its_events(collector: Collector) -> None:
 
 
 def test_a_failed_batch_says_what_failed(collector: Collector) -> None:
-    """By the error's class alone: what a broker says may repeat anything."""
+    """Only by the error's class: what a broker says may repeat anything."""
     tracing = Tracing("bridge-1")
     rows = _stored(_offer(tracing, _record()))
     began = time.time_ns()
@@ -243,7 +243,7 @@ async def test_nobody_waits_for_a_collector(
     with closing(socket.socket()) as port:
         port.bind(("127.0.0.1", 0))
         if listens:
-            # It never answers: nobody accepts what connects.
+            # It never answers: no program accepts what connects.
             port.listen(8)
         environ = {
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": (
@@ -285,7 +285,7 @@ async def test_nobody_waits_for_a_collector(
     # Far below what a connection to it would wait.
     assert longest < 5
     assert len(lines) < 10
-    # One that is silent is given up after 10 s, and reported then.
+    # One that is silent is abandoned after 10 s, and reported then.
     assert lines or listens
     assert {line["level"] for line in lines} <= {"warning", "error"}
     assert _CANARY not in out.getvalue()
