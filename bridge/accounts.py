@@ -216,7 +216,7 @@ class Accounts:
         while True:
             await trio.sleep(_STORE_SECONDS)
             self._store_all()
-            self._outbox.settle()
+            self._outbox.report_losses()
 
     def _store_all(self) -> None:
         self._store(

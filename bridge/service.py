@@ -262,7 +262,7 @@ class _Service:
         self._is_draining = True
         statistics = self._outbox.statistics
         deadline = self._settings.shutdown_timeout_seconds
-        self._outbox.settle(at_end=True)
+        self._outbox.report_losses(at_end=True)
         _log.info(
             "service.stopping", waiting=statistics.rows, deadline_seconds=deadline
         )

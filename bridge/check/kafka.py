@@ -70,7 +70,7 @@ class _Found(msgspec.Struct, frozen=True):
     """What the brokers have of all topics, and what the bridge wants of them."""
 
     looked_up: LookedUp
-    rights: Permissions
+    permissions: Permissions
     findings: Mapping[str, Sequence[TopicFinding]]
     id_prefix: str | None
 
@@ -111,9 +111,9 @@ def add_kafka(
             found = await outbox.wait() and outbox.value
             prefix = f"{kafka.client_id}." + (f"{found.id}." if found else "")
         ask = partial(survey, kafka, needs, prefix, _TOPICS_SECONDS)
-        looked_up, rights = await run_in_thread(ask)
+        looked_up, permissions = await run_in_thread(ask)
         step.detail = f"{len(looked_up.facts)} of {len(needs)} topics exist"
-        return _Found(looked_up, rights, report(looked_up, needs, kafka), prefix)
+        return _Found(looked_up, permissions, report(looked_up, needs, kafka), prefix)
 
     for name in needs:
         _add_topic(steps, name, kafka, lookup)
@@ -128,16 +128,16 @@ def _add_producers(
 
     @step("kafka.producer", "", _LOGS_HINT)
     async def _(step: Step[None]) -> None:
-        if lookup.value.rights.producer is not None:
-            raise lookup.value.rights.producer
+        if lookup.value.permissions.producer is not None:
+            raise lookup.value.permissions.producer
         step.detail = "may write idempotently"
 
     if is_transactional:
 
         @step("kafka.transactions", "", _LOGS_HINT)
         async def _(step: Step[None]) -> None:
-            if lookup.value.rights.transactions is not None:
-                raise lookup.value.rights.transactions
+            if lookup.value.permissions.transactions is not None:
+                raise lookup.value.permissions.transactions
             step.detail = f"may use ids that start with {lookup.value.id_prefix}"
 
 
@@ -266,7 +266,9 @@ def _add_topic(
 def _check_absent(found: _Found, kafka: KafkaSettings, step: Step[Any]) -> None:
     """Raise why a topic can't be used, or not be created."""
     name = step.subject
-    problem = found.looked_up.problems.get(name) or found.rights.creations.get(name)
+    problem = found.looked_up.problems.get(name) or found.permissions.creations.get(
+        name
+    )
     if problem is not None:
         raise problem
     if not kafka.create_topics:

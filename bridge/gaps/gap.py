@@ -187,12 +187,12 @@ class Gap(msgspec.Struct, frozen=True):
     # Of this many jobs so far, resolved or not.
     healed_by_status_endpoint: int = 0
     healed_by_webhook: int = 0
-    # Of how many the fate is unknown; None until the gap is resolved.
+    # Of how many the end is unknown; None until the gap is resolved.
     unknown: int | None = None
 
     @property
     def is_resolved(self) -> bool:
-        """Whether the fate of its jobs is known, or known to be unknown."""
+        """Whether the end of its jobs is known, or known to be unknown."""
         return self.unknown is not None
 
     @property

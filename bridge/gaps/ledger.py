@@ -110,7 +110,7 @@ class ClosedGap(msgspec.Struct):
 
     gap: Gap
     until_us: int
-    # Whether the outbox remembers it for the next process: until the fate of all of its
+    # Whether the outbox remembers it for the next process: until the end of all of its
     # jobs is known, or nothing more will be learned. After that it is kept for jobs
     # that began and ended in it.
     is_remembered: bool = True
@@ -341,7 +341,7 @@ class Ledger:
 
         Args:
             closed: One of `unresolved`.
-            unknown: How many of its jobs in flight have an unknown fate; those that the
+            unknown: How many of its jobs in flight have an unknown end; those that the
                 outbox has forgotten are added.
         """
         closed.lost += max(0, closed.unknown_before - unknown)

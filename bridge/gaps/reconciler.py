@@ -115,7 +115,7 @@ class ReconciliationStatistics:
         self.waiting = {(who, purpose): 0 for who in accounts for purpose in Purpose}
 
 
-class _Fate(Enum):
+class _Reported(Enum):
     """What a response says of a job."""
 
     ENDED = auto()
@@ -129,7 +129,7 @@ class _Check(msgspec.Struct):
 
     last_seen_us: int
     stale_seconds: float
-    # When it was last reported as running, and when its fate became unknown.
+    # When it was last reported as running, and when its end became unknown.
     alive_us: int = 0
     gone_us: int = 0
     tries: int = 0
@@ -288,7 +288,7 @@ class Reconciler:
         account.until_us = ends_us[-1] if ends_us else 0
         jobs = await trio.to_thread.run_sync(self._outbox.jobs.of, account.ce_source)
         await self._renew_checks(account, jobs, gaps)
-        # How many jobs each gap is the first to wait for, or not to know the fate of.
+        # How many jobs each gap is the first to wait for, or not to know the end of.
         pending, unknown = [0] * (len(gaps) + 1), [0] * (len(gaps) + 1)
         plan = [one for one in self._plan if one[-2] != client_id]
         counts = dict.fromkeys(Purpose, 0)
@@ -340,7 +340,7 @@ class Reconciler:
                     gap.lost += seen_us < gap.until_us <= check.gone_us
 
     def _known_us(self, account: Account, job: JobInFlight) -> tuple[int, int]:
-        """Return until when a job was alive, and until when its fate is determined."""
+        """Return until when a job was alive, and until when its end is determined."""
         check = account.checks.get(job.request_id)
         if check is None or check.last_seen_us != job.last_seen_us:
             return job.last_seen_us, job.last_seen_us
@@ -449,26 +449,26 @@ class Reconciler:
         self._statistics.requests[account.client_id, answer.outcome] += 1
         self._note_endpoint(account.client_id, answer)
         self._pop()
-        fate = _Fate.UNANSWERED
+        reported = _Reported.UNANSWERED
         if answer.outcome is Outcome.ANSWERED:
-            fate = await self._apply(account, job, answer)
+            reported = await self._apply(account, job, answer)
         elif answer.outcome is Outcome.NOT_FOUND:
-            fate = _Fate.UNKNOWN
+            reported = _Reported.UNKNOWN
         # A limit says nothing of the job: it keeps its place.
         self._check(account, job).tries += answer.outcome is not Outcome.LIMITED
-        self._note(purpose, account, job, fate, asked_us)
+        self._note(purpose, account, job, reported, asked_us)
 
     def _note(
         self,
         purpose: Purpose,
         account: Account,
         job: JobInFlight,
-        fate: _Fate,
+        reported: _Reported,
         asked_us: int,
     ) -> None:
         """Note what a response says of a job, or ask about it again."""
         now, check = trio.current_time(), self._check(account, job)
-        if fate is not _Fate.UNANSWERED:
+        if reported is not _Reported.UNANSWERED:
             check.due = now + check.stale_seconds
             check.stale_seconds = max(
                 check.stale_seconds, min(2 * check.stale_seconds, _MAX_STALE_SECONDS)
@@ -480,19 +480,24 @@ class Reconciler:
                 self._statistics.waiting[account.client_id, purpose] += 1
                 return
             check.gone_us = asked_us
-        if fate is _Fate.RUNS:
+        if reported is _Reported.RUNS:
             check.alive_us = asked_us
-        elif fate is _Fate.UNKNOWN:
+        elif reported is _Reported.UNKNOWN:
             check.gone_us = asked_us
             check.not_found += 1
-        if purpose is Purpose.GAP and fate in {_Fate.UNKNOWN, _Fate.UNANSWERED}:
+        if purpose is Purpose.GAP and reported in {
+            _Reported.UNKNOWN,
+            _Reported.UNANSWERED,
+        }:
             self._statistics.unknown[account.client_id] += 1
 
-    async def _apply(self, account: Account, job: JobInFlight, answer: Answer) -> _Fate:
+    async def _apply(
+        self, account: Account, job: JobInFlight, answer: Answer
+    ) -> _Reported:
         """Write what dryAPI reports, if it is news."""
         event, step = answer.event, _STEPS.get(answer.job_status, _END)
         if event is None or step <= _STEPS.get(job.status, 0):
-            return _Fate.RUNS
+            return _Reported.RUNS
         if len(event) > self._max_event_bytes:
             event = without_extras(event)
         record = account.make(event, self._now_us())
@@ -508,19 +513,19 @@ class Reconciler:
             )
         except CancelledError:
             # The outbox is closed.
-            return _Fate.UNANSWERED
+            return _Reported.UNANSWERED
         if not is_written:
             # An event or a webhook was faster: the next look shows what it said.
             self._statistics.superseded[account.client_id] += 1
-            return _Fate.UNANSWERED
+            return _Reported.UNANSWERED
         if record.status is None:
             # A dead letter: consumers of jobs don't learn of this job's end.
-            return _Fate.UNKNOWN
+            return _Reported.UNKNOWN
         if not is_end:
-            return _Fate.RUNS
+            return _Reported.RUNS
         self._statistics.healed[account.client_id] += 1
         self._ledger.healed(gap_ids, Origin.STATUS_ENDPOINT)
-        return _Fate.ENDED
+        return _Reported.ENDED
 
     def _note_endpoint(self, client_id: str, answer: Answer) -> None:
         """Log when the endpoint fails, and when it responds again."""

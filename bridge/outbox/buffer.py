@@ -183,7 +183,7 @@ class Buffer:
         if self._losses:
             self._end_with(records)
 
-    def has_room(self, weight: int) -> bool:
+    def has_space(self, weight: int) -> bool:
         """Whether there is space for what is sent again, such as a webhook."""
         return self._use(self.size_bytes + weight) <= EVENTS_UP_TO
 
@@ -195,7 +195,7 @@ class Buffer:
         if self._is_closed and item.request is not None:
             self.close()
 
-    def settle(self, *, at_end: bool = False) -> None:
+    def report_losses(self, *, at_end: bool = False) -> None:
         """Report the losses that are over; to be called often."""
         calm = time.monotonic() - self._dropped_at > _CALM_SECONDS
         if not self._losses or not (calm or at_end):
@@ -209,7 +209,9 @@ class Buffer:
                     )
                 )
         if not self._losses:
-            _log.info("buffer.has_room", dropped=sum(self._statistics.dropped.values()))
+            _log.info(
+                "buffer.has_space", dropped=sum(self._statistics.dropped.values())
+            )
 
     def _squeeze(self, records: Sequence[Record]) -> tuple[list[Record], int]:
         """Judge records one by one, each by its importance."""
@@ -265,7 +267,7 @@ class Buffer:
             if loss.until_us is None:
                 later = (one.received_at_us for one in records)
                 loss.until_us = next((us for us in later if us >= loss.last_us), None)
-        self.settle()
+        self.report_losses()
 
     # -- The Kafka thread -----------------------------------------------------
 

@@ -147,9 +147,9 @@ class Outbox:
         """Whether it would help if the session stopped reading for a moment."""
         return self._buffer.is_crowded
 
-    def settle(self, *, at_end: bool = False) -> None:
+    def report_losses(self, *, at_end: bool = False) -> None:
         """Report losses that are over; to be called several times a second."""
-        self._buffer.settle(at_end=at_end)
+        self._buffer.report_losses(at_end=at_end)
 
     def keep(
         self, record: Record, *, opens: str | None = None, closes: str | None = None
@@ -186,7 +186,7 @@ class Outbox:
         It fails with `OutboxFullError` without space.
         """
         weight = weigh(delivery.record) + DELIVERY_BYTES
-        if not self._buffer.has_room(weight):
+        if not self._buffer.has_space(weight):
             refused: Future[bool] = Future()
             refused.set_exception(OutboxFullError(self._quota.reason))
             return refused
@@ -266,7 +266,7 @@ class Outbox:
             self._look()
         items = self._buffer.take(_ROWS_A_COMMIT, self._quota.step_bytes)
         weight = sum([item.weight for item in items])
-        if weight and not self._quota.has_room(weight):
+        if weight and not self._quota.has_space(weight):
             self._refuse(items, self._quota.reason)
             items = []
         kept = list(islice(self._kept, _KEPT_A_COMMIT))

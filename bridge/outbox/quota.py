@@ -85,7 +85,7 @@ class Quota:
         """How much is used, from 0 to 1; for any thread."""
         return 1.0 - max(self._left, 0) / self._whole
 
-    def has_room(self, weight: int) -> bool:
+    def has_space(self, weight: int) -> bool:
         """Whether records of a weight may be written; measures where they may not."""
         if self._fits(weight):
             return True
@@ -131,7 +131,7 @@ class Quota:
             self.refuse(self.reason)
         elif self.is_full and time.monotonic() - self._refused_at > _CALM_SECONDS:
             self.is_full = False
-            _log.info("outbox.has_room", path=str(self._database.path))
+            _log.info("outbox.has_space", path=str(self._database.path))
 
     def _fits(self, weight: int) -> bool:
         return self._left - _PAGES_A_ROW * weight >= self._whole // _GAPS_SHARE

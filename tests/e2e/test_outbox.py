@@ -109,7 +109,7 @@ async def test_a_disk_without_room_is_told_and_survived(
         await bridge.wait_metrics(lambda now: now.read == load.count)
 
         await _enlarge(bridge, is_disk=is_disk)
-        await bridge.wait_logged("outbox.has_room")
+        await bridge.wait_logged("outbox.has_space")
         own_kafka.resume()
         await bridge.wait_ready()
         await load.run_together([job(3) for _ in range(10)])
@@ -238,7 +238,7 @@ async def test_what_has_no_room_is_a_gap_and_the_least_important_goes_first(
         assert full.total("bridge_gaps_total", cause="outbox_full") == 1
 
         own_kafka.resume()
-        await bridge.wait_logged("outbox.has_room")
+        await bridge.wait_logged("outbox.has_space")
         await load.run_together([job(3) for _ in range(10)])
     await bridge.wait_metrics(lambda now: now.total("bridge_gap_open") == 0)
     now = await bridge.wait_metrics(
@@ -257,7 +257,7 @@ async def test_what_has_no_room_is_a_gap_and_the_least_important_goes_first(
     assert ending.gaps[-1].until != ending.gaps[-1].since
     _, closed = bridge.logged("gap.closed")
     assert closed["records_lost"] == _dropped(now)
-    (over,) = bridge.logged("buffer.has_room")
+    (over,) = bridge.logged("buffer.has_space")
     assert over["dropped"] == _dropped(now)
     (stopped,) = bridge.logged("service.stopped")
     assert stopped["read"] == stopped["published"] + stopped["dropped"]

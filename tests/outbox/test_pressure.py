@@ -96,7 +96,7 @@ class _Flood:
         """Let time pass, with looks several times a second."""
         for _ in range(8):
             self.now += seconds / 8
-            self.buffer.settle()
+            self.buffer.report_losses()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -248,7 +248,7 @@ def test_a_flood_that_flaps_is_one_loss(flood: _Flood) -> None:
         flood.wait(0.2)
     ((source, since_us, until_us, _),) = flood.ends()
     assert (source, since_us, until_us) == (source_of(7), 6, 998)
-    assert [line["event"] for line in lines] == ["buffer.overflow", "buffer.has_room"]
+    assert [line["event"] for line in lines] == ["buffer.overflow", "buffer.has_space"]
     flood.put(8, first=2000)
     assert flood.losses[-1].number == 2
 
@@ -317,7 +317,7 @@ def test_a_full_outbox_keeps_last_events_and_gap_records(tmp_path: Path) -> None
             time.sleep(1.1)
             it.commit()
         assert len(append(it, _large(number, 10))) == 10
-        it.settle(at_end=True)
+        it.report_losses(at_end=True)
     assert losses[-1].records == dropped
     assert losses[-1].since_us is not None
     assert losses[-1].since_us <= lost[0]
